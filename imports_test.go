@@ -1,0 +1,67 @@
+package kpopd_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kpopd/kpopd/"
+
+// rooms says which of our packages each room may import (ARCHITECTURE.md). A
+// room is its directory and everything below; the longest prefix rules.
+var rooms = map[string][]string{
+	"auth":            {},
+	"auth/":           {"auth"},
+	"mailstore":       {},
+	"mailstore/":      {"mailstore", "mailstore/cyrus/"},
+	"mailstore/lmtp":  {"mailstore"},
+	"krb5conf":        {},
+	"kpop":            {"auth", "mailstore"},
+	"cmd/":            nil, // anything: it wires
+	"integration":     nil,
+	"integration/":    nil,
+	"auth/ldapdir":    {"auth", "auth/rules"},
+	"auth/ldapdir/":   {"auth", "auth/ldapdir", "auth/rules"},
+	"mailstore/cyrus": {"mailstore", "mailstore/cyrus/"},
+}
+
+func TestImportsKeepTheRoomsApart(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f",
+		`{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		from := strings.TrimPrefix(fields[0], module)
+		allowed, free := allowedFrom(from)
+		for _, imported := range fields[1:] {
+			to, ours := strings.CutPrefix(imported, module)
+			if ours && !free && !permits(allowed, to) {
+				t.Errorf("%s imports %s, which ARCHITECTURE.md forbids", from, to)
+			}
+		}
+	}
+}
+
+func allowedFrom(from string) (allowed []string, free bool) {
+	best := ""
+	for room := range rooms {
+		match := room == from || strings.HasSuffix(room, "/") && strings.HasPrefix(from+"/", room)
+		if match && len(room) > len(best) {
+			best = room
+		}
+	}
+	return rooms[best], best == "" || rooms[best] == nil
+}
+
+func permits(allowed []string, to string) bool {
+	for _, a := range allowed {
+		if a == to || strings.HasSuffix(a, "/") && strings.HasPrefix(to, a) {
+			return true
+		}
+	}
+	return false
+}
