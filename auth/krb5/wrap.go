@@ -59,7 +59,7 @@ func (p *protector) wrap(plain []byte, sealed bool) ([]byte, error) {
 		}
 		return append(header[:], body...), nil
 	}
-	sum := p.enctype.checksum(p.sendSum, plain, header[:]) // EC and RRC are zero in what is summed
+	sum := p.enctype.checksum(p.sendSum, plain, header[:])   // EC and RRC are zero in what is summed
 	binary.BigEndian.PutUint16(header[4:], uint16(len(sum))) //nolint:gosec // G115: at most 24
 	return slices.Concat(header[:], plain, sum), nil
 }
