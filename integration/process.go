@@ -1,0 +1,143 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Tool is a command line with the realm's environment.
+type Tool struct {
+	Env []string // added to the process's own
+	Dir string
+}
+
+// Run runs a program to its end and gives all it printed. The error holds the
+// output, for a test's log.
+func (t Tool) Run(ctx context.Context, name string, args ...string) (string, error) {
+	return t.Input(ctx, "", name, args...)
+}
+
+// Input is Run with text on standard input.
+func (t Tool) Input(ctx context.Context, input, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // G204: the harness runs what its callers name
+	cmd.Env, cmd.Dir = append(os.Environ(), t.Env...), t.Dir
+	cmd.Stdin = strings.NewReader(input)
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+// daemon starts a program that stays, with all its descriptors in files: a pipe
+// held by a daemon hangs whoever started it. Its pid goes to DIR/NAME.pid.
+func (r *Realm) daemon(name, path string, args ...string) error {
+	log, err := os.OpenFile(r.path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), r.environment()...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = r.Dir, log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("integration: starting %s: %w", name, err)
+	}
+	go func() { _ = cmd.Wait() }() // reaps it while this process lives
+	return os.WriteFile(r.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o600)
+}
+
+// pid gives a daemon's process when it is alive and one of this realm's.
+func (r *Realm) pid(name string) (int, bool) {
+	b, err := os.ReadFile(r.path(name + ".pid"))
+	if err != nil {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid < 2 {
+		return 0, false
+	}
+	// A pid may have come to belong to somebody else: the realm's own
+	// daemons work in its directory.
+	cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
+	return pid, err == nil && cwd == r.Dir
+}
+
+// stop ends a daemon and waits until it is gone.
+func (r *Realm) stop(name string) error {
+	pid, alive := r.pid(name)
+	if !alive {
+		return nil
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("integration: stopping %s: %w", name, err)
+	}
+	gone := func() bool {
+		_, alive := r.pid(name)
+		return !alive
+	}
+	if !within(40*time.Second, gone) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		return fmt.Errorf("integration: %s did not end when told to and was killed", name)
+	}
+	return os.Remove(r.path(name + ".pid"))
+}
+
+// within polls until ok holds or the time is over.
+func within(d time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
+}
+
+// listening waits until a port of loopback answers.
+func (r *Realm) listening(name string, port int) error {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	answers := func() bool {
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	}
+	if within(15*time.Second, answers) {
+		return nil
+	}
+	return fmt.Errorf("integration: %s does not answer on %s; see %s", name, address, r.path(name+".log"))
+}
+
+// freePort finds a port of loopback that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// choosePort takes the first of the wanted ports that can be bound, or a free
+// one.
+func choosePort(wanted ...int) (int, error) {
+	for _, p := range wanted {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+		if err == nil {
+			return p, l.Close()
+		}
+	}
+	return freePort()
+}
