@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,9 +103,7 @@ func TestDeadline(t *testing.T) {
 func TestExclusion(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
-	counter := 0 // the race detector does not know file locks: guarded by mu for it
-	var mu sync.Mutex
-	inside := 0
+	var inside, counter atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		f := open(t, path)
@@ -114,14 +113,11 @@ func TestExclusion(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				mu.Lock()
-				inside++
-				if inside != 1 {
+				if inside.Add(1) != 1 {
 					t.Error("two holders at once")
 				}
-				counter++
-				inside--
-				mu.Unlock()
+				counter.Add(1)
+				inside.Add(-1)
 				if err := ofd.Unlock(f); err != nil {
 					t.Error(err)
 				}
@@ -129,8 +125,8 @@ func TestExclusion(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if counter != 160 {
-		t.Errorf("counter %d", counter)
+	if n := counter.Load(); n != 160 {
+		t.Errorf("counter %d", n)
 	}
 }
 
