@@ -259,12 +259,14 @@ func (a *Acceptor) open(req *apReq) (*Context, ticketPart, error) {
 
 func (a *Acceptor) openTicket(ring *keyring, req *apReq) (*serviceKey, []byte, *Refusal) {
 	switch {
-	case len(ring.entries) == 0 && len(ring.weak) == 0:
-		return nil, nil, refuse(idNoKeys)
-	case !a.serves(req.service) || !ring.hasRealm(req.realm):
-		return nil, nil, refuse(idNotUs, slog.Any("services", a.services()))
+	case !a.serves(req.service):
+		return nil, nil, refuse(idNotUs, slog.Any("services", a.services()), slog.Any("hosts", a.Hosts))
 	case enctypeOf(req.ticket.etype) == nil:
 		return nil, nil, refuse(idTicketEtype)
+	case len(ring.entries) == 0:
+		return nil, nil, refuse(idNoKeys, slog.Any("weak", ring.weak))
+	case !ring.hasRealm(req.realm):
+		return nil, nil, refuse(idNotUs, slog.Any("held", ring.held("")))
 	}
 	keys, known, exact := ring.candidates(req)
 	for _, k := range keys {

@@ -72,11 +72,12 @@ func (r *keyring) hasRealm(realm string) bool {
 	return slices.ContainsFunc(r.entries, func(k *serviceKey) bool { return k.realm == realm })
 }
 
-// held names versions and enctypes of a realm's keys, for a refusal.
+// held names versions and enctypes of a realm's keys (of all realms' for an
+// empty one), for a refusal.
 func (r *keyring) held(realm string) []string {
 	var all []string
 	for _, k := range r.entries {
-		if k.realm == realm {
+		if realm == "" || k.realm == realm {
 			all = append(all, PrincipalText(k.name, k.realm)+" kvno "+utoa(k.kvno)+" "+k.et.name)
 		}
 	}
