@@ -1,0 +1,311 @@
+package krb5_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/crypto"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/krb5"
+)
+
+var all = []int32{17, 18, 19, 20}
+
+func TestAccept(t *testing.T) {
+	t.Parallel()
+	for _, et := range all {
+		for _, session := range all {
+			t.Run(fmt.Sprintf("ticket %d session %d", et, session), func(t *testing.T) {
+				t.Parallel()
+				kt := keytabOf(t, all, service)
+				f := newForge(t, kt, et)
+				f.session = randomKey(t, session)
+				f.seq = 77
+				c, err := newAcceptor(kt).Accept(t.Context(), f.apReq(t), krb5.UseKPOP, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.Principal() != "alice@"+realm || c.Service != service+"@"+realm || c.Kvno != 2 || c.Enctype != et || !c.Mutual {
+					t.Errorf("context %+v", c)
+				}
+				checkAPRep(t, c, f)
+			})
+		}
+	}
+}
+
+// checkAPRep reads our AP-REP with gokrb5.
+func checkAPRep(t *testing.T, c *krb5.Context, f *forge) {
+	t.Helper()
+	b, err := c.APRep()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep messages.APRep
+	if err := rep.Unmarshal(b); err != nil {
+		t.Fatal(err)
+	}
+	et, err := crypto.GetEtype(f.session.KeyType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := et.DecryptMessage(f.session.KeyValue, rep.EncPart.Cipher, 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var part messages.EncAPRepPart
+	if err := part.Unmarshal(plain); err != nil {
+		t.Fatal(err)
+	}
+	if !part.CTime.Equal(f.ctime.Truncate(time.Second)) || part.Cusec != f.ctime.Nanosecond()/1000 {
+		t.Errorf("AP-REP gives back %v %d", part.CTime, part.Cusec)
+	}
+}
+
+// TestForged is the table of forged tickets: what libkrb5 answers is what is
+// answered here, but where the comment says otherwise.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	cut := func(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:n] } }
+	flip := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
+	for name, c := range map[string]struct {
+		change func(*forge)
+		id     string // empty: accepted
+		code   int32
+	}{
+		"good":                      {func(*forge) {}, "", 0},
+		"without mutual":            {func(f *forge) { f.options = nil }, "", 0},
+		"sequence number":           {func(f *forge) { f.seq = 0x01234567 }, "", 0},
+		"negative sequence number":  {func(f *forge) { f.seq = -5 }, "", 0},
+		"subkey":                    {func(f *forge) { f.subkey = randomKey(t, 18) }, "", 0},
+		"pvno 4":                    {func(f *forge) { f.pvno = 4 }, "KP-103", 39}, // MIT: 3
+		"msg-type 12":               {func(f *forge) { f.msgType = 12 }, "KP-101", 40},
+		"user to user":              {func(f *forge) { f.options = []int{1, 2} }, "KP-105", 45}, // MIT ignores the bit
+		"service not allowed":       {func(f *forge) { f.service = "imap/" + host }, "KP-104", 35},
+		"host service":              {func(f *forge) { f.service = "host/" + host }, "KP-104", 35},
+		"wrong service realm":       {func(f *forge) { f.serviceRealm = "WRONG.TEST" }, "KP-104", 35},
+		"host alias, our key":       {func(f *forge) { f.service = "pop/alias.realm.test" }, "", 0},
+		"host alias, wrong key":     {func(f *forge) { f.service = "pop/alias.realm.test"; f.key = randomKey(t, 18) }, "KP-104", 35},
+		"host in upper case":        {func(f *forge) { f.service = "pop/" + strings.ToUpper(host) }, "", 0},
+		"pop3, key of pop":          {func(f *forge) { f.service = "pop3/" + host }, "", 0},
+		"krbtgt":                    {func(f *forge) { f.service = "krbtgt/" + realm }, "KP-104", 35},
+		"service one component":     {func(f *forge) { f.service = "pop" }, "KP-104", 35},
+		"service three components":  {func(f *forge) { f.service = service + "/x" }, "KP-104", 35},
+		"service upper case":        {func(f *forge) { f.service = "POP/" + host }, "KP-104", 35},
+		"kvno 77, right key":        {func(f *forge) { f.kvno = 77 }, "", 0},
+		"kvno 77, wrong key":        {func(f *forge) { f.kvno = 77; f.key = randomKey(t, 18) }, "KP-107", 44},
+		"no kvno, right key":        {func(f *forge) { f.kvno = 0 }, "", 0},
+		"no kvno, wrong key":        {func(f *forge) { f.kvno = 0; f.key = randomKey(t, 18) }, "KP-107", 44},
+		"wrong key":                 {func(f *forge) { f.key = randomKey(t, 18) }, "KP-108", 31},
+		"ticket in RC4":             {func(f *forge) { f.key = randomKey(t, 23) }, "KP-106", 14},
+		"session key RC4":           {func(f *forge) { f.session = randomKey(t, 23) }, "KP-109", 14}, // MIT accepts
+		"subkey RC4":                {func(f *forge) { f.subkey = randomKey(t, 23) }, "KP-109", 14},
+		"ticket 5 octets":           {func(f *forge) { f.ticketCipher = cut(5) }, "KP-108", 31},
+		"ticket 20 octets":          {func(f *forge) { f.ticketCipher = cut(20) }, "KP-108", 31},
+		"ticket bit flipped":        {func(f *forge) { f.ticketCipher = flip }, "KP-108", 31},
+		"authenticator 5 octets":    {func(f *forge) { f.authCipher = cut(5) }, "KP-110", 31},
+		"authenticator bit flipped": {func(f *forge) { f.authCipher = flip }, "KP-110", 31},
+		"expired":                   {func(f *forge) { f.end = noon.Add(-10 * time.Minute) }, "KP-119", 32},
+		"expired within skew":       {func(f *forge) { f.end = noon.Add(-4 * time.Minute) }, "", 0},
+		"not yet valid":             {func(f *forge) { f.start = noon.Add(10 * time.Minute) }, "KP-118", 33},
+		"starts within skew":        {func(f *forge) { f.start = noon.Add(4 * time.Minute) }, "", 0},
+		"INVALID flag":              {func(f *forge) { f.flags = []int{7} }, "KP-121", 33}, // MIT: 60
+		"clock slow":                {func(f *forge) { f.ctime = noon.Add(-10 * time.Minute) }, "KP-120", 37},
+		"clock fast":                {func(f *forge) { f.ctime = noon.Add(10 * time.Minute) }, "KP-120", 37},
+		"clock slow within skew":    {func(f *forge) { f.ctime = noon.Add(-4 * time.Minute) }, "", 0},
+		"authenticator name":        {func(f *forge) { f.authName = []string{"bob"} }, "KP-111", 36},
+		"authenticator realm":       {func(f *forge) { f.crealm = "EVIL.TEST"; f.authRealm = realm }, "KP-111", 36},
+		"foreign realm":             {func(f *forge) { f.crealm = "EVIL.TEST" }, "KP-114", 43}, // MIT leaves it to the application
+		"transited":                 {func(f *forge) { f.transited = "MID.TEST" }, "KP-113", 43},
+		"transited, checked":        {func(f *forge) { f.transited = "MID.TEST"; f.flags = []int{12} }, "", 0},
+		"other address":             {func(f *forge) { f.addresses = types.HostAddressesFromNetIPs([]net.IP{{10, 1, 2, 3}}) }, "", 0},
+		"PAC of garbage": {func(f *forge) {
+			f.authData = types.AuthorizationData{{ADType: 1, ADData: []byte("garbage")}, {ADType: 1}}
+		}, "", 0}, // MIT: 60 for garbage
+		"GSS checksum on KPOP": {func(f *forge) { f.checksum = gssChecksum(0x3a, [16]byte{}) }, "KP-122", 50}, // MIT accepts
+		"other checksum":       {func(f *forge) { f.checksum = &types.Checksum{CksumType: 16, Checksum: make([]byte, 12)} }, "", 0},
+		"name UTF-8":           {func(f *forge) { f.cname = []string{"ålice"} }, "", 0},
+		"name two components":  {func(f *forge) { f.cname = []string{"alice", "admin"} }, "", 0},
+		"name with newline":    {func(f *forge) { f.cname = []string{"al\nice"} }, "KP-115", 60}, // from here MIT accepts
+		"name with NUL":        {func(f *forge) { f.cname = []string{"alice\x00evil"} }, "KP-115", 60},
+		"name empty":           {func(f *forge) { f.cname = []string{""} }, "KP-115", 60},
+		"name part empty":      {func(f *forge) { f.cname = []string{"a", "", "b"} }, "KP-115", 60},
+		"name too long":        {func(f *forge) { f.cname = []string{strings.Repeat("x", 3000)} }, "KP-115", 60},
+		"name not UTF-8":       {func(f *forge) { f.cname = []string{"\xff"} }, "KP-115", 60},
+		"anonymous":            {func(f *forge) { f.cname = []string{"WELLKNOWN", "ANONYMOUS"} }, "KP-115", 60},
+		"name of ten parts":    {func(f *forge) { f.cname = strings.Split("a a a a a a a a a a", " ") }, "KP-102", 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kt := keytabOf(t, all, service, "host/"+host, "imap/"+host)
+			f := newForge(t, kt, 18)
+			c.change(f)
+			got, err := newAcceptor(kt).Accept(t.Context(), f.apReq(t), krb5.UseKPOP, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			switch r := refusal(err); {
+			case c.id == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case c.id == "":
+				if got.Principal() != krb5.PrincipalText(f.cname, f.crealm) {
+					t.Errorf("principal %q", got.Principal())
+				}
+			case r.ID != c.id || r.Code != c.code:
+				t.Errorf("got %v, want %s with code %d", err, c.id, c.code)
+			}
+		})
+	}
+}
+
+func TestAcceptMisc(t *testing.T) {
+	t.Parallel()
+	kt := keytabOf(t, all, service, "host/"+host)
+	id := func(a *krb5.Acceptor, b []byte, remote net.Addr) string {
+		_, err := a.Accept(t.Context(), b, krb5.UseKPOP, remote)
+		return refusal(err).ID
+	}
+	f := newForge(t, kt, 18)
+	good := f.apReq(t)
+	a := newAcceptor(kt)
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"empty":      {nil, "KP-101"},
+		"garbage":    {[]byte("GET / HTTP/1.0"), "KP-101"},
+		"truncated":  {good[:len(good)-1], "KP-102"},
+		"trailing":   {append(append([]byte{}, good...), 0), "KP-102"},
+		"junk":       {append([]byte{0x6e}, make([]byte, 40)...), "KP-102"},
+		"indefinite": {append([]byte{0x6e, 0x80}, good[4:]...), "KP-102"},
+		"too long":   {append([]byte{0x6e}, make([]byte, krb5.MaxAPReq)...), "KP-123"},
+	} {
+		if got := id(a, c.b, nil); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+	if got := id(a, good, nil); got != "none" {
+		t.Errorf("good: %s", got)
+	}
+	if got := id(a, good, nil); got != "KP-116" {
+		t.Errorf("replay: %s", got)
+	}
+	// The ticket's label does not make an authenticator new.
+	relabelled := []byte(strings.Replace(string(good), "\x1b\x03pop\x1b", "\x1b\x03pop\x1b", 1))
+	if at := strings.Index(string(relabelled), "mail."); at > 0 {
+		relabelled[at] = 'M'
+	}
+	if got := id(a, relabelled, nil); got != "KP-116" {
+		t.Errorf("replay under another label: %s", got)
+	}
+	a.CheckAddresses = true
+	f = newForge(t, kt, 18)
+	f.addresses = types.HostAddressesFromNetIPs([]net.IP{{10, 1, 2, 3}})
+	if got := id(a, f.apReq(t), &net.TCPAddr{IP: net.IPv4(10, 1, 2, 4)}); got != "KP-112" {
+		t.Errorf("other address: %s", got)
+	}
+	if got := id(a, f.apReq(t), &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3).To16()}); got != "none" {
+		t.Errorf("own address: %s", got)
+	}
+	// Encrypted in the key of host/, labelled as ours.
+	f = newForge(t, kt, 18)
+	f.key = keyOf(t, kt, "host/"+host, 18)
+	if got := id(a, f.apReq(t), nil); got != "KP-108" {
+		t.Errorf("key of host: %s", got)
+	}
+	a = newAcceptor(kt)
+	a.Realms = []string{"OTHER.TEST"}
+	if got := id(a, newForge(t, kt, 18).apReq(t), nil); got != "KP-114" {
+		t.Errorf("realm not on the list: %s", got)
+	}
+	a.Realms = []string{"OTHER.TEST", realm}
+	if got := id(a, newForge(t, kt, 18).apReq(t), nil); got != "none" {
+		t.Errorf("realm on the list: %s", got)
+	}
+	a = newAcceptor(kt)
+	a.Hosts = []string{"other.realm.test"}
+	if got := id(a, newForge(t, kt, 18).apReq(t), nil); got != "KP-104" {
+		t.Errorf("host not on the list: %s", got)
+	}
+}
+
+// TestShortCipher plays every short ciphertext: in other code one of them ends
+// the process.
+func TestShortCipher(t *testing.T) {
+	t.Parallel()
+	kt := keytabOf(t, all, service)
+	a := newAcceptor(kt)
+	for _, et := range []int32{16, 17, 18, 19, 20, 23} {
+		for n := range 65 {
+			short := func([]byte) []byte { return make([]byte, n) }
+			f := newForge(t, kt, 18)
+			f.ticketCipher = short
+			b := f.apReq(t)
+			// The enctype is the first INTEGER of the ticket's enc-part.
+			at := strings.Index(string(b), "\xa0\x03\x02\x01\x12\xa1\x03\x02\x01\x02")
+			b[at+4] = byte(et)
+			if _, err := a.Accept(t.Context(), b, krb5.UseKPOP, nil); refusal(err).ID == "none" {
+				t.Fatalf("ticket of %d octets, enctype %d: %v", n, et, err)
+			}
+			if et == 16 || et == 23 {
+				continue
+			}
+			f = newForge(t, kt, et)
+			f.authCipher = short
+			if _, err := a.Accept(t.Context(), f.apReq(t), krb5.UseKPOP, nil); refusal(err).ID != "KP-110" {
+				t.Fatalf("authenticator of %d octets, enctype %d: %v", n, et, err)
+			}
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	good := newAcceptor(keytabOf(t, []int32{18, 23}, service))
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	weak := newAcceptor(keytabOf(t, []int32{23}, service))
+	host := newAcceptor(keytabOf(t, all, service))
+	host.Services = []string{"host"}
+	skew := newAcceptor(keytabOf(t, all, service))
+	skew.Skew = time.Hour
+	for name, a := range map[string]*krb5.Acceptor{"weak": weak, "host": host, "skew": skew, "empty": {}} {
+		if err := a.Validate(); err == nil || !strings.Contains(err.Error(), auth.ErrPermanent.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := weak.Accept(context.Background(), newForge(t, keytabOf(t, all, service), 18).apReq(t), krb5.UseKPOP, nil)
+	if refusal(err).ID == "none" {
+		t.Error("accepted with a weak keytab")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	last := ""
+	for _, e := range krb5.Refusals() {
+		if e.ID <= last || e.Title == "" || e.Meaning == "" || e.Do == "" || e.Kind == nil {
+			t.Errorf("%+v", e)
+		}
+		last = e.ID
+	}
+}
+
+func TestPrincipalText(t *testing.T) {
+	t.Parallel()
+	for want, name := range map[string][]string{
+		"alice@R.TEST":         {"alice"},
+		`a/b@R.TEST`:           {"a", "b"},
+		`a\/b@R.TEST`:          {"a/b"},
+		`a\@b\\c@R.TEST`:       {`a@b\c`},
+		`a\nb\tc\0d\be@R.TEST`: {"a\nb\tc\x00d\be"},
+	} {
+		if got := krb5.PrincipalText(name, "R.TEST"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package krb5
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The journal: a header of magic and the machine's boot id, then records of
+// key, expiry in seconds and a CRC of both. A record is written before its
+// login is accepted, so nothing is forgotten when the process ends, however it
+// ends. It is not synced: a sync costs more than the login. What a power
+// failure may lose is covered by the boot id instead: another boot than the
+// journal's raises the floor below which authenticators are refused.
+const (
+	journalMagic  = "KPOPRPL1"
+	bootIDSize    = 36
+	headerSize    = len(journalMagic) + bootIDSize
+	recordSize    = 32 + 8 + 4
+	compactAbove  = 4096
+	bootIDFile    = "/proc/sys/kernel/random/boot_id"
+	journalRights = 0o600
+)
+
+var errJournalClosed = errors.New("krb5: replay journal is closed")
+
+type journal struct {
+	path    string
+	lock    *os.File
+	file    *os.File
+	size    int64
+	records int
+}
+
+// OpenReplayJournal makes a cache of at most limit entries (zero:
+// DefaultReplayLimit) whose journal is the file at path; it is made when it is
+// not there. One process has it at a time. The directory must be the server's
+// own.
+func OpenReplayJournal(path string, limit int) (*ReplayCache, error) {
+	r := NewReplayCache(limit)
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, journalRights)
+	if err != nil {
+		return nil, fmt.Errorf("krb5: replay journal: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("krb5: replay journal %s is in use by another process: %w", path, err), lock.Close())
+	}
+	j := &journal{path: path, lock: lock}
+	sure, err := j.load(r)
+	if err == nil {
+		err = j.rewrite(r.seen)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("krb5: replay journal: %w", err), lock.Close())
+	}
+	if !sure {
+		r.floor = r.now()
+	}
+	r.journal = j
+	return r, nil
+}
+
+// load reads what is there. It reports false when records may be missing.
+func (j *journal) load(r *ReplayCache) (sure bool, err error) {
+	f, err := os.OpenFile(j.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false, errors.Join(err, fmt.Errorf("%s is not a regular file", j.path))
+	}
+	head := make([]byte, headerSize)
+	if _, err := io.ReadFull(f, head); err != nil || string(head[:len(journalMagic)]) != journalMagic {
+		return false, nil
+	}
+	sure = bytes.Equal(head[len(journalMagic):], bootID())
+	return j.readRecords(f, r) && sure, nil
+}
+
+// readRecords reads records until the end or the first damaged one.
+func (j *journal) readRecords(f io.Reader, r *ReplayCache) (whole bool) {
+	now := r.now().Unix()
+	buf := make([]byte, recordSize*1024)
+	for {
+		n, err := io.ReadFull(f, buf)
+		for b := buf[:n]; len(b) > 0; b = b[recordSize:] {
+			if len(b) < recordSize || crc32.ChecksumIEEE(b[:40]) != binary.BigEndian.Uint32(b[40:]) {
+				return false
+			}
+			end := int64(binary.BigEndian.Uint64(b[32:])) //nolint:gosec // written from an int64
+			if end < now {
+				continue
+			}
+			if len(r.seen) >= r.limit {
+				return false
+			}
+			r.remember([32]byte(b[:32]), end)
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		}
+	}
+}
+
+func bootID() []byte {
+	id := bytes.Repeat([]byte{'-'}, bootIDSize)
+	if b, err := os.ReadFile(bootIDFile); err == nil {
+		copy(id, b)
+	}
+	return id
+}
+
+func record(dst []byte, key [32]byte, end int64) []byte {
+	at := len(dst)
+	dst = append(dst, key[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(end)) //nolint:gosec // read back the same way
+	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[at:]))
+}
+
+func (j *journal) append(key [32]byte, end int64) error {
+	if j.file == nil {
+		return errJournalClosed
+	}
+	var buf [recordSize]byte
+	if _, err := j.file.WriteAt(record(buf[:0], key, end), j.size); err != nil {
+		// The next record goes to the same place, so half a record
+		// cannot hide the ones after it.
+		return fmt.Errorf("krb5: replay journal: %w", err)
+	}
+	j.size += recordSize
+	j.records++
+	return nil
+}
+
+// rewrite replaces the journal by one that holds seen and nothing else.
+func (j *journal) rewrite(seen map[[32]byte]int64) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(j.path), filepath.Base(j.path)+".*")
+	if err != nil {
+		return fmt.Errorf("krb5: replay journal: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("krb5: replay journal: %w", err), f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	buf := make([]byte, 0, headerSize+len(seen)*recordSize)
+	buf = append(append(buf, journalMagic...), bootID()...)
+	for k, end := range seen {
+		buf = record(buf, k, end)
+	}
+	if _, err := f.Write(buf); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), j.path); err != nil {
+		return err
+	}
+	if j.file != nil {
+		err = j.file.Close()
+	}
+	j.file, j.size, j.records = f, int64(len(buf)), len(seen)
+	return err
+}
+
+func (j *journal) close() error {
+	if j.file == nil {
+		return nil
+	}
+	err := errors.Join(j.file.Close(), j.lock.Close())
+	j.file = nil
+	return err
+}
