@@ -16,7 +16,7 @@ func (c *Config) check() []string {
 	var f faults
 	f.need(c.Hostname != "", "hostname", "is empty; set it to the name clients connect to")
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	f.oneOf("log.format", c.Log.Format, "text", "json", "journald")
+	f.oneOf("log.format", c.Log.Format, "text", "json")
 	f.absolute("state_dir", c.StateDir, true)
 	c.checkListeners(&f)
 	c.checkTLS(&f)
@@ -74,18 +74,9 @@ func (c *Config) checkKerberos(f *faults) {
 func (c *Config) checkSpool(f *faults) {
 	f.oneOf("spool.mode", c.Spool.Mode, "embedded", "shared", "readonly")
 	f.oneOf("spool.uidl_format", c.Spool.UIDStyle, "", "cyrus", "uidonly", "dovecot", "courier")
-	if c.Spool.ImapdConf != "" {
-		f.readable("spool.imapd_conf", c.Spool.ImapdConf)
-		return
-	}
-	f.absolute("spool.config_directory", c.Spool.ConfigDirectory, true)
-	f.need(len(c.Spool.Partitions) > 0, "spool.partitions",
-		"none; name Cyrus's imapd.conf in spool.imapd_conf, or give config_directory and partitions")
-	for name, dir := range c.Spool.Partitions {
-		f.absolute("spool.partitions."+name, dir, true)
-	}
-	_, known := c.Spool.Partitions[c.Spool.DefaultPartition]
-	f.need(known || len(c.Spool.Partitions) == 0, "spool.default_partition", "is not one of spool.partitions")
+	f.need(c.Spool.ImapdConf != "", "spool.imapd_conf", "is empty; name Cyrus's imapd.conf, or one of the same form for a site without Cyrus")
+	f.readable("spool.imapd_conf", c.Spool.ImapdConf)
+	f.oneOf("identity.directory", c.Identity.Directory, "realm")
 }
 
 func (c *Config) checkLimits(f *faults) {

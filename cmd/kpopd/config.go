@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -86,16 +85,18 @@ type PasswordConfig struct {
 	APOPFile   string        `mapstructure:"apop_file"`
 }
 
+// An IdentityConfig says whose maildrop a principal may open.
+type IdentityConfig struct {
+	Directory string              `mapstructure:"directory"` // realm
+	SDPSHosts []string            `mapstructure:"sdps_hosts"`
+	Acting    map[string][]string `mapstructure:"acting"`
+}
+
 // A SpoolConfig says where the maildrops lie.
 type SpoolConfig struct {
-	ImapdConf        string            `mapstructure:"imapd_conf"`
-	Service          string            `mapstructure:"service"`
-	Mode             string            `mapstructure:"mode"` // embedded, shared, readonly
-	ConfigDirectory  string            `mapstructure:"config_directory"`
-	Partitions       map[string]string `mapstructure:"partitions"`
-	DefaultPartition string            `mapstructure:"default_partition"`
-	UIDStyle         string            `mapstructure:"uidl_format"`
-	Subfolders       bool              `mapstructure:"subfolders"`
+	ImapdConf string `mapstructure:"imapd_conf"`
+	Mode      string `mapstructure:"mode"` // embedded, shared, readonly
+	UIDStyle  string `mapstructure:"uidl_format"`
 }
 
 // A LimitsConfig holds what one client, one user and all of them may use.
@@ -117,33 +118,33 @@ type LimitsConfig struct {
 func defaults(v *viper.Viper) {
 	host, _ := os.Hostname() // an empty name is refused by check
 	for key, value := range map[string]any{
-		"hostname":                   host,
-		"state_dir":                  "/var/lib/kpopd",
-		"log.level":                  "info",
-		"log.format":                 "text",
-		"tls.min_version":            "1.2",
-		"kerberos.services":          []string{"pop", "pop3"},
-		"kerberos.clock_skew":        "5m",
-		"kerberos.retired_keys":      "24h",
-		"kpop.versions":              []string{"KPOPV1.0"},
-		"kpop.ticket_timeout":        "20s",
-		"sasl.security_layers":       true,
-		"password.check":             "kdc",
-		"password.timeout":           "10s",
-		"password.concurrent":        32,
-		"identity.directory":         "realm",
-		"spool.mode":                 "shared",
-		"spool.service":              "pop3",
-		"limits.connections":         20000,
-		"limits.unauthenticated":     2000,
-		"limits.per_address":         1000,
-		"limits.per_user":            20,
-		"limits.login_timeout":       "60s",
-		"limits.idle_timeout":        "10m",
-		"limits.drain_timeout":       "30s",
-		"limits.bad_commands":        10,
-		"limits.auth_failures":       3,
-		"limits.failure_delay":       "1s",
+		"hostname":               host,
+		"state_dir":              "/var/lib/kpopd",
+		"log.level":              "info",
+		"log.format":             "text",
+		"tls.min_version":        "1.2",
+		"kerberos.services":      []string{"pop", "pop3"},
+		"kerberos.clock_skew":    "5m",
+		"kerberos.retired_keys":  "24h",
+		"kpop.versions":          []string{"KPOPV1.0"},
+		"kpop.ticket_timeout":    "20s",
+		"sasl.security_layers":   true,
+		"password.check":         "kdc",
+		"password.timeout":       "10s",
+		"password.concurrent":    32,
+		"identity.directory":     "realm",
+		"spool.mode":             "shared",
+		"spool.imapd_conf":       "/etc/imapd.conf",
+		"limits.connections":     20000,
+		"limits.unauthenticated": 2000,
+		"limits.per_address":     1000,
+		"limits.per_user":        20,
+		"limits.login_timeout":   "60s",
+		"limits.idle_timeout":    "10m",
+		"limits.drain_timeout":   "30s",
+		"limits.bad_commands":    10,
+		"limits.auth_failures":   3,
+		"limits.failure_delay":   "1s",
 	} {
 		v.SetDefault(key, value)
 	}
@@ -169,5 +170,3 @@ func loadConfig(file string) (*Config, error) {
 	}
 	return &c, nil
 }
-
-var errNoListener = errors.New("no listener: add a [listen.NAME] section with address and protocol")

@@ -1,0 +1,59 @@
+// Command kpopd is a POP3 server for a Kerberos realm.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "kpopd:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use: "kpopd", Short: "POP3 server for a Kerberos realm: KPOP, POP3, POP3S", Version: version,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetVersionTemplate("kpopd {{.Version}}\n")
+	root.AddCommand(
+		withConfig("serve", "serve until SIGTERM", serve),
+		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, c *Config) error {
+			if _, err := build(c, newLogger(c.Log)); err != nil {
+				return err
+			}
+			fmt.Println("kpopd: the configuration is good")
+			return nil
+		}),
+	)
+	return root
+}
+
+func withConfig(name, short string, do func(context.Context, *Config) error) *cobra.Command {
+	file := ""
+	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, err := loadConfig(file)
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), c)
+	}}
+	c.Flags().StringVar(&file, "config", "/etc/kpopd.toml", "configuration file")
+	return c
+}
+
+var errRoot = errors.New("running as root; set user = \"cyrus\" (the spool's owner) and start kpopd as that user, or user = \"root\" if you mean it")

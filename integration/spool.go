@@ -1,0 +1,197 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+const imapdConf = `# Made for this realm; Cyrus's own tools read it too.
+configdirectory: %[1]s/cyrus
+partition-default: %[1]s/spool
+defaultpartition: default
+mboxname_lockpath: %[1]s/cyrus/lock
+proc_path: %[1]s/cyrus/proc
+altnamespace: no
+unixhierarchysep: no
+virtdomains: off
+hashimapspool: yes
+admins: cyrus
+sasl_pwcheck_method: alwaystrue
+popminpoll: 0
+`
+
+// store opens the realm's spool, for the daemon's own work to be done beside it.
+func (r *Realm) store() (*cyrus.Store, error) {
+	c, err := imapdconf.Read(r.path("imapd.conf"))
+	if err != nil {
+		return nil, err
+	}
+	return cyrus.New(cyrus.Options{Config: c, StateDir: r.path("state"), Log: slog.New(slog.DiscardHandler)}), nil
+}
+
+// makeSpool makes an empty INBOX for each user.
+func (r *Realm) makeSpool() error {
+	if err := os.WriteFile(r.path("imapd.conf"), fmt.Appendf(nil, imapdConf, r.Dir), 0o600); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.path("state"), 0o700); err != nil {
+		return err
+	}
+	s, err := r.store()
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := s.Prepare(ctx); err != nil {
+		return err
+	}
+	for _, user := range Users {
+		if err := s.Create(ctx, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Append delivers a folder's *.eml files to user, octets as they are, in name
+// order.
+func (r *Realm) Append(ctx context.Context, user, folder string) error {
+	names, err := filepath.Glob(filepath.Join(folder, "*.eml"))
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	s, err := r.store()
+	if err != nil {
+		return err
+	}
+	return s.Append(ctx, user, func() ([]byte, error) {
+		if len(names) == 0 {
+			return nil, io.EOF
+		}
+		b, err := os.ReadFile(names[0])
+		names = names[1:]
+		return b, err
+	}, io.EOF)
+}
+
+// Fill makes user's maildrop exactly a folder's *.eml files.
+func (r *Realm) Fill(ctx context.Context, user, folder string) error {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return fmt.Errorf("integration: %s is no folder: %w", folder, err)
+	}
+	if err := r.expunge(ctx, user, func(int) bool { return true }); err != nil {
+		return err
+	}
+	return r.Append(ctx, user, folder)
+}
+
+// Expunge removes messages by number, as an IMAP client would beside open POP
+// sessions.
+func (r *Realm) Expunge(ctx context.Context, user string, numbers ...int) error {
+	return r.expunge(ctx, user, func(n int) bool { return slices.Contains(numbers, n) })
+}
+
+func (r *Realm) expunge(ctx context.Context, user string, which func(int) bool) error {
+	s, err := r.store()
+	if err != nil {
+		return err
+	}
+	return s.Expunge(ctx, user, which)
+}
+
+const kpopdTOML = `# Made for this realm.
+hostname = %[2]q
+state_dir = "%[1]s/state"
+user = %[7]q
+
+[log]
+level = "info"
+format = "text"
+
+[listen.kpop]
+address = "127.0.0.1:%[3]d"
+protocol = "kpop"
+
+[listen.pop3]
+address = "127.0.0.1:%[4]d"
+protocol = "pop3"
+
+[listen.pop3s]
+address = "127.0.0.1:%[5]d"
+protocol = "pop3s"
+
+[tls]
+certificate = "%[1]s/server.pem"
+key = "%[1]s/server.key"
+
+[kerberos]
+keytab = "%[1]s/server.keytab"
+krb5_conf = "%[1]s/krb5.conf"
+replay_journal = "%[1]s/state/replay"
+
+[password]
+service = "pop/%[2]s"
+
+[spool]
+imapd_conf = "%[1]s/imapd.conf"
+mode = "embedded"
+%[6]s`
+
+func (r *Realm) writeConfig(extra string) error {
+	text := fmt.Sprintf(kpopdTOML, r.Dir, Host, r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S, extra, currentUser())
+	if err := os.WriteFile(r.path("kpopd.toml"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	return r.writeServices()
+}
+
+// writeServices makes a copy of /etc/services that knows KPOP: fetchmail wants
+// the service by name. Tests bind it over the real one in a mount namespace of
+// their own.
+func (r *Realm) writeServices() error {
+	b, err := os.ReadFile("/etc/services")
+	if err != nil {
+		b = nil
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(b)) {
+		if !strings.HasPrefix(line, "kpop") {
+			out.WriteString(line)
+		}
+	}
+	fmt.Fprintf(&out, "kpop\t\t%d/tcp\n", r.Ports.KPOP)
+	return os.WriteFile(r.path("services"), []byte(out.String()), 0o644)
+}
+
+// writeScripts makes the programs of the contract: DIR/fill and its kin.
+func (r *Realm) writeScripts(tool string) error {
+	if tool == "" {
+		return nil
+	}
+	for _, name := range []string{"fill", "append", "expunge", "restart"} {
+		text := fmt.Sprintf("#!/bin/sh\nexec %s %s %s \"$@\"\n", shellQuote(tool), name, shellQuote(r.Dir))
+		if err := os.WriteFile(r.path(name), []byte(text), 0o700); err != nil { //nolint:gosec // G306: a script must be executable
+			return err
+		}
+	}
+	text := "#!/bin/sh\n# Runs a command with a copy of /etc/services that has KPOP's port.\n" +
+		"exec unshare -m sh -c 'mount --bind \"$0\" /etc/services && exec \"$@\"' " + shellQuote(r.path("services")) + " \"$@\"\n"
+	return os.WriteFile(r.path("with-services"), []byte(text), 0o700) //nolint:gosec // G306: as above
+}
+
+func currentUser() string {
+	if os.Getuid() == 0 {
+		return "root"
+	}
+	return ""
+}
