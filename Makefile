@@ -1,0 +1,51 @@
+# make demo        a realm, real clients, all in one go (ONCE=1: end when it held)
+# make test        everything
+# make realm DIR=  the realm for your own tools; make realm-down DIR= ends it
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X main.version=$(VERSION)
+DIR     ?= demo
+
+.PHONY: all build deps demo realm realm-down test unit integration lint fuzz clean
+
+all: build
+
+build:
+	mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kpopd ./cmd/kpop ./integration/cmd/realm
+
+# What the realm and its clients are made of; asks apt only for what is missing.
+deps:
+	@integration/deps.sh
+
+demo: deps build
+	rm -rf demo
+	bin/realm demo $(if $(ONCE),--once) demo
+
+realm: deps build
+	bin/realm up $(DIR)
+
+realm-down:
+	bin/realm down $(DIR)
+
+test: deps build lint unit integration
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-clean:'; gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags integration ./...
+
+unit:
+	go test -race -timeout 8m ./...
+
+integration: deps build
+	go test -race -timeout 8m -tags integration -count=1 ./integration/...
+
+# Ten minutes for each parser; FUZZTIME=30s for a short look.
+FUZZTIME ?= 10m
+fuzz:
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+clean:
+	rm -rf bin demo

@@ -1,0 +1,119 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A FetchmailSetup is one way for fetchmail to reach the realm.
+type FetchmailSetup struct {
+	Poll string // of the poll line, with %d for the port
+	User string // after the user clause
+	Port func(Ports) int
+}
+
+// The ways fetchmail logs in.
+var (
+	FetchKPOP     = FetchmailSetup{`protocol kpop auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
+	FetchKPOPSTLS = FetchmailSetup{`protocol kpop auth kerberos_v5`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.KPOP }}
+	FetchSDPSKPOP = FetchmailSetup{`protocol sdps service "kpop" auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
+	FetchPOP3     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto ""`, func(p Ports) int { return p.POP3 }}
+	FetchSTLS     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.POP3 }}
+	FetchPOP3S    = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `ssl sslcertck`, func(p Ports) int { return p.POP3S }}
+)
+
+// Fetchmail polls alice's maildrop once, leaving the mail there, and gives the
+// messages it handed over. What it says goes to out.
+func (r *Realm) Fetchmail(ctx context.Context, out io.Writer, cache string, s FetchmailSetup, flags ...string) ([][]byte, error) {
+	dir, err := os.MkdirTemp(r.Dir, "fetchmail")
+	if err != nil {
+		return nil, err
+	}
+	// An MDA that writes each message to a file of its own.
+	mda := filepath.Join(dir, "mda")
+	script := "#!/bin/sh\nexec cat > \"$(mktemp " + shellQuote(dir) + "/m.XXXXXXXX)\"\n"
+	if err := os.WriteFile(mda, []byte(script), 0o700); err != nil { //nolint:gosec // G306: a script must be executable
+		return nil, err
+	}
+	poll := s.Poll
+	if strings.Contains(poll, "%d") {
+		poll = fmt.Sprintf(poll, s.Port(r.Ports))
+	}
+	keep := "keep"
+	if len(flags) > 0 {
+		keep = strings.Join(flags, " ")
+	}
+	rc := fmt.Sprintf("poll %s %s\n user \"alice\" is root here %s fetchall nodropstatus norewrite sslcertfile %q %s mda %q\n",
+		Host, poll, keep, r.path("ca.pem"), s.User, mda)
+	rcFile := filepath.Join(dir, "fetchmailrc")
+	if err := os.WriteFile(rcFile, []byte(rc), 0o600); err != nil {
+		return nil, err
+	}
+	tool := r.Tool(cache)
+	tool.Env = append(tool.Env, "FETCHMAILHOME="+dir)
+	command := []string{"fetchmail", "-f", rcFile, "--invisible", "-v", "--nosyslog"}
+	_, _ = fmt.Fprintf(out, "$ cat fetchmailrc\n%s$ %s\n", rc, strings.Join(command, " "))
+	text, err := tool.Run(ctx, r.path("with-services"), command...)
+	_, _ = io.WriteString(out, lastLines(text, 12))
+	if err != nil {
+		return nil, err
+	}
+	return readFiles(filepath.Join(dir, "m.*"))
+}
+
+// Mpop fetches alice's mail over GSSAPI and STLS into a maildir.
+func (r *Realm) Mpop(ctx context.Context, out io.Writer, cache string) ([][]byte, error) {
+	dir, err := os.MkdirTemp(r.Dir, "mpop")
+	if err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, "mail", sub), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	rc := fmt.Sprintf("account a\nhost %s\nport %d\nuser alice\nauth gssapi\ntls on\ntls_starttls on\ntls_trust_file %s\nkeep on\nuidls_file %s/uidls\nreceived_header off\ndelivery maildir %s/mail\n",
+		Host, r.Ports.POP3, r.path("ca.pem"), dir, dir)
+	rcFile := filepath.Join(dir, "mpoprc")
+	if err := os.WriteFile(rcFile, []byte(rc), 0o600); err != nil {
+		return nil, err
+	}
+	_, _ = fmt.Fprintf(out, "$ cat mpoprc\n%s$ mpop -C %s a\n", rc, rcFile)
+	text, err := r.Tool(cache).Run(ctx, "mpop", "-C", rcFile, "a")
+	_, _ = io.WriteString(out, lastLines(strings.ReplaceAll(text, "\r", "\n"), 8))
+	if err != nil {
+		return nil, err
+	}
+	return readFiles(filepath.Join(dir, "mail", "new", "*"))
+}
+
+func readFiles(pattern string) ([][]byte, error) {
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = line[:min(len(line), 200)] // fetchmail draws a mark for each KiB
+	}
+	if len(lines) > n {
+		lines = append([]string{"..."}, lines[len(lines)-n:]...)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
