@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -300,41 +302,36 @@ func TestLayerDeadline(t *testing.T) {
 	conn := x.(auth.Layered).Layer(ours)
 	token := i.wrap([]byte("NOOP\r\n"), true)
 	frame := append(binary.BigEndian.AppendUint32(nil, uint32(len(token))), token...)
-	sent := make(chan error)
-	go func() {
-		_, err := theirs.Write(frame[:20])
-		sent <- err
-		_, err = theirs.Write(frame[20:])
-		sent <- err
-	}()
+	send := func(b []byte) chan error {
+		sent := make(chan error, 1)
+		go func() {
+			_, err := theirs.Write(b)
+			sent <- err
+		}()
+		return sent
+	}
+	half := send(frame[:20])
 	var b [32]byte
 	if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	var n int
-	var err error
-	go func() { <-sent; <-sent }()
-	for range 2 {
-		if n, err = conn.Read(b[:]); err == nil {
-			break
-		}
-		if err := conn.SetReadDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
+	if n, err := conn.Read(b[:]); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("half a token: %d %v", n, err)
 	}
-	if err != nil || string(b[:n]) != "NOOP\r\n" {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	rest := send(frame[20:])
+	if n, err := conn.Read(b[:]); err != nil || string(b[:n]) != "NOOP\r\n" {
 		t.Errorf("%q %v", b[:n], err)
 	}
 	// An unsealed token where sealed ones were agreed on.
-	go func() {
-		token := i.wrap([]byte("DELE 1\r\n"), false)
-		_, err := theirs.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(token))), token...))
-		sent <- err
-	}()
+	token = i.wrap([]byte("DELE 1\r\n"), false)
+	unsealed := send(append(binary.BigEndian.AppendUint32(nil, uint32(len(token))), token...))
 	if n, err := conn.Read(b[:]); n != 0 || refusal(err).ID != "KP-157" {
 		t.Errorf("unsealed token: %q %v", b[:n], err)
 	}
-	if err := <-sent; err != nil {
+	if err := errors.Join(<-half, <-rest, <-unsealed); err != nil {
 		t.Error(err)
 	}
 }
