@@ -173,11 +173,14 @@ func (c *Config) hashPath(root, domain string, parts []string) string {
 
 // NamespaceLock is the lock file of all that belongs to the mailbox's user,
 // since Cyrus 3.4; empty for a shared mailbox, which has none.
-func (c *Config) NamespaceLock(n Name) string {
+func (c *Config) NamespaceLock(n Name) (string, error) {
 	if !n.IsUser() {
-		return ""
+		return "", nil
 	}
-	return c.hashPath(c.Layout.LockPath, "", []string{"*U*" + n.Userid()}) + ".lock"
+	if err := n.checkWhole(); err != nil {
+		return "", err
+	}
+	return c.hashPath(c.Layout.LockPath, "", []string{"*U*" + n.Userid()}) + ".lock", nil
 }
 
 // MailboxLock is the lock file that keeps the mailbox's index from being
@@ -303,8 +306,11 @@ func (c *Config) SyncLogs() []string {
 	}
 	paths := make([]string, 0, len(c.SyncLog.Channels))
 	for _, channel := range c.SyncLog.Channels {
-		if channel == `""` {
+		switch {
+		case channel == `""`:
 			channel = ""
+		case checkPart(channel) != nil:
+			continue // told by Unsupported
 		}
 		paths = append(paths, filepath.Join(c.Dir, "sync", channel, "log"))
 	}

@@ -32,6 +32,10 @@ func (c *Config) Unsupported() []string {
 			say(o.option, value, o.advice)
 		}
 	}
+	if c.Names.VirtDomains == VirtDomainsOn {
+		say("virtdomains", "on", "a domain is taken from the login name only, never from the address that the client "+
+			"connected to")
+	}
 	for _, channel := range c.SyncLog.Channels {
 		if channel != `""` && checkPart(channel) != nil {
 			say("sync_log_channels", channel, "not the name of a directory; it is not told of changes")
@@ -78,7 +82,5 @@ func refusedOptions() []refusedOption {
 			"or turn it off and rebuild the list with ctl_mboxlist"},
 		{"reverseacls", true, "mailboxes created here would lack their reverse entries; create them with Cyrus"},
 		{"quota_use_conversations", true, "quota cannot be counted without conversations.db"},
-		{"virtdomains_ip", false, "domains by the address of the connection are not known here"},
-		{"sql_engine", false, "databases in SQL are not read here"},
 	}
 }

@@ -1,0 +1,152 @@
+package cyrusdb
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// maxFlat bounds what is read whole.
+const maxFlat = 256 << 20
+
+// A flatDB is a database of lines, "key<tab>value", in order. It is small and
+// kept in memory.
+type flatDB struct {
+	file    *os.File
+	lines   []flatLine
+	changed bool
+}
+
+type flatLine struct {
+	key, value []byte
+}
+
+func readFlat(f *os.File, size int64) (*flatDB, error) {
+	if size > maxFlat {
+		return nil, fmt.Errorf("%w: flat database of %d octets", ErrCorrupt, size)
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, size))
+	if err != nil {
+		return nil, fmt.Errorf("cyrusdb: %w", err)
+	}
+	return parseFlat(data)
+}
+
+func parseFlat(data []byte) (*flatDB, error) {
+	db := &flatDB{}
+	for line := range bytes.Lines(data) {
+		text, ended := bytes.CutSuffix(line, []byte{'\n'})
+		key, value, found := bytes.Cut(text, []byte{'\t'})
+		if !ended || !found {
+			return nil, fmt.Errorf("%w: flat line %d", ErrCorrupt, len(db.lines)+1)
+		}
+		if n := len(db.lines); n > 0 && bytes.Compare(db.lines[n-1].key, key) >= 0 {
+			return nil, fmt.Errorf("%w: flat line %d is out of order", ErrCorrupt, n+1)
+		}
+		db.lines = append(db.lines, flatLine{key, value})
+	}
+	return db, nil
+}
+
+func beginFlat(f *os.File, size int64) (*flatDB, error) {
+	db, err := readFlat(f, size)
+	if err == nil {
+		db.file = f
+	}
+	return db, err
+}
+
+func (db *flatDB) find(key []byte) (int, bool) {
+	return slices.BinarySearchFunc(db.lines, key, func(l flatLine, key []byte) int { return bytes.Compare(l.key, key) })
+}
+
+// Get implements Reader.
+func (db *flatDB) Get(key []byte) (value []byte, found bool, err error) {
+	i, found := db.find(key)
+	if !found {
+		return nil, false, nil
+	}
+	return db.lines[i].value, true, nil
+}
+
+// Range implements Reader.
+func (db *flatDB) Range(prefix []byte, do func(key, value []byte) error) error {
+	start, _ := db.find(prefix)
+	for _, l := range db.lines[start:] {
+		if !bytes.HasPrefix(l.key, prefix) {
+			return nil
+		}
+		if err := do(l.key, l.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Put implements Tx.
+func (db *flatDB) Put(key, value []byte) error {
+	if len(key) == 0 || bytes.ContainsAny(key, "\t\n") || bytes.ContainsAny(value, "\n") {
+		return fmt.Errorf("%w: not a line of a flat database", errors.ErrUnsupported)
+	}
+	db.changed = true
+	l := flatLine{bytes.Clone(key), bytes.Clone(value)}
+	i, found := db.find(key)
+	if found {
+		db.lines[i] = l
+	} else {
+		db.lines = slices.Insert(db.lines, i, l)
+	}
+	return nil
+}
+
+// Delete implements Tx.
+func (db *flatDB) Delete(key []byte) error {
+	if i, found := db.find(key); found {
+		db.lines = slices.Delete(db.lines, i, i+1)
+		db.changed = true
+	}
+	return nil
+}
+
+// commit replaces the file, under the lock of the old one.
+func (db *flatDB) commit() error {
+	if !db.changed {
+		return nil
+	}
+	var out []byte
+	for _, l := range db.lines {
+		out = append(append(append(append(out, l.key...), '\t'), l.value...), '\n')
+	}
+	return replaceFile(db.file, out)
+}
+
+func (db *flatDB) abort() error { return nil }
+
+// replaceFile puts a new file in the place of one that is locked, as Cyrus
+// does: FILE.NEW, written, synced, renamed.
+func replaceFile(old *os.File, data []byte) (err error) {
+	info, err := old.Stat()
+	if err != nil {
+		return fmt.Errorf("cyrusdb: %w", err)
+	}
+	path := old.Name() + ".NEW"
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	if err != nil {
+		return fmt.Errorf("cyrusdb: %w", err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(path, old.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("cyrusdb: %w", errors.Join(err, os.Remove(path)))
+	}
+	return syncDir(filepath.Dir(path))
+}
