@@ -1,0 +1,273 @@
+package kpop
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/mailstore"
+)
+
+// A conn is one connection. Only its goroutine touches it, but for the fields
+// under "seen by others". It is kept small: thousands of them wait.
+type conn struct {
+	srv  *Server
+	port *Port
+	raw  net.Conn     // as accepted
+	nc   net.Conn     // what is read and written: raw, TLS, or a SASL layer
+	tls  *tls.Conn    // nil without TLS
+	tcp  *net.TCPConn // raw, when it is one
+
+	// Reading: line.go.
+	in       []byte // nil while nothing is buffered
+	page     *[inSize]byte
+	r, w     int // in[r:w] is not yet used
+	one      [1]byte
+	direct   syscall.RawConn // not nil while the socket itself is read
+	ready    func(fd uintptr) bool
+	readErr  error
+	readBy   time.Time // the read deadline in force
+	waitFrom time.Time // since when the client is silent
+	rested   bool
+
+	// Writing: output.go.
+	out     []byte // nil while nothing is gathered
+	outPage *[outSize]byte
+	wrErr   error
+	writeBy time.Time
+
+	since    time.Time
+	first    bool // no line was read yet
+	loggedIn bool
+	layered  bool // a SASL security layer is on
+	trace    bool
+	bad      int // bad commands
+	failures int // refused logins
+	cmd      command
+	held     *transaction     // since login; closed whatever happens
+	rester   mailstore.Rester // the open maildrop, when it can
+
+	// Seen by others.
+	id        uint64
+	prefix    string // these three belong to srv.mu
+	user      string
+	admitted  bool
+	login     atomic.Pointer[login]
+	stopped   atomic.Pointer[string] // why the server closed it
+	waiting   atomic.Int64
+	retrCount atomic.Int64
+	topCount  atomic.Int64
+	delCount  atomic.Int64
+	sent      atomic.Int64
+	secured   atomic.Pointer[string] // TLS version and cipher suite
+}
+
+// A login is what is known of a session's user.
+type login struct {
+	identity auth.Identity
+	account  auth.Account
+}
+
+func (s *Server) newConn(raw net.Conn, port *Port) *conn {
+	c := &conn{srv: s, port: port, raw: raw, nc: raw, since: time.Now(), first: true}
+	if c.tcp, _ = raw.(*net.TCPConn); c.tcp != nil {
+		if sys, err := c.tcp.SyscallConn(); err == nil {
+			c.direct, c.ready = sys, c.readReady
+		}
+	}
+	return c
+}
+
+// serve is the connection's life. A panic ends this connection and no other.
+func (c *conn) serve(ctx context.Context) {
+	how := "panic"
+	defer c.srv.forget(c)
+	c.guard(func() { how = c.converse(ctx) })
+	c.guard(c.leave)
+	c.guard(func() { c.end(how) })
+}
+
+// guard runs f and takes a panic for its end.
+func (c *conn) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.panicked(v)
+		}
+	}()
+	f()
+}
+
+// leave ends TRANSACTION without UPDATE, unless QUIT was there before: marks
+// vanish, the lock is given back (RFC 1939 section 6).
+func (c *conn) leave() {
+	if c.held != nil && c.held.drop != nil {
+		c.held.closeDrop()
+	}
+}
+
+// converse runs the session and says how it ended.
+func (c *conn) converse(ctx context.Context) string {
+	limits := &c.srv.limits
+	if err := c.raw.SetDeadline(c.since.Add(limits.LoginTimeout)); err != nil {
+		return c.ending(err).how
+	}
+	c.trace = c.srv.Trace != nil && c.srv.Trace("", c.raw.RemoteAddr())
+	first, err := c.greet(ctx)
+	if err != nil {
+		end := c.ending(err)
+		if end.reply != nil {
+			c.no(end.reply)
+		}
+		_ = c.flush()
+		return end.how
+	}
+	how := c.run(ctx, first)
+	if err := c.flush(); err != nil && how == "quit" {
+		return "quit, reply not taken"
+	}
+	return how
+}
+
+// greet does what the port wants before the greeting, and greets (RFC 1939
+// section 4).
+func (c *conn) greet(ctx context.Context) (state, error) {
+	if wait, err := c.admission(); err != nil {
+		c.logAttrs(slog.LevelInfo, "connection refused", slog.Any("err", err))
+		return nil, &ending{how: "refused", reply: refBusy}
+	} else if wait > 0 && !c.sleep(ctx, wait) {
+		return nil, &ending{how: "closed by server"}
+	}
+	if c.port.Implicit {
+		if err := c.startTLS(); err != nil {
+			return nil, &ending{how: "TLS handshake failed: " + err.Error()}
+		}
+	}
+	if c.port.Preamble != nil {
+		return c.preamble(ctx)
+	}
+	a := &authorization{conn: c}
+	if c.port.APOP != nil && (c.tls != nil || !c.port.RequireTLS) {
+		a.stamp = c.port.APOP.Stamp()
+	}
+	text := c.srv.Hostname + " POP3 server ready"
+	if a.stamp != "" {
+		text += " " + a.stamp
+	}
+	c.ok(text)
+	return a, nil
+}
+
+func (c *conn) admission() (time.Duration, error) {
+	if c.srv.Refuse == nil {
+		return 0, nil
+	}
+	return c.srv.Refuse(c.raw.RemoteAddr())
+}
+
+// preamble proves the ticket; the Preamble has answered its own refusals.
+func (c *conn) preamble(ctx context.Context) (state, error) {
+	ctx, cancel := context.WithDeadline(ctx, c.since.Add(c.srv.limits.LoginTimeout))
+	defer cancel()
+	id, err := c.port.Preamble(ctx, c.nc, c.peer())
+	if err != nil {
+		c.refusedLogin(&auth.Identity{Mechanism: c.port.Name}, loginRefusal(err), err)
+		return nil, &ending{how: "preamble failed"}
+	}
+	c.ok(c.srv.Hostname + " KPOP server ready")
+	return &ticketed{conn: c, ticket: *id}, nil
+}
+
+// peer describes the other end as it is now.
+func (c *conn) peer() auth.Peer {
+	p := auth.Peer{Remote: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(), Listener: c.port.Name}
+	if c.tls != nil {
+		state := c.tls.ConnectionState()
+		p.TLS = &state
+	}
+	return p
+}
+
+// sleep waits for d, no longer than the login may take; it is false when the
+// server ends before.
+func (c *conn) sleep(ctx context.Context, d time.Duration) bool {
+	if !c.loggedIn {
+		d = min(d, time.Until(c.since.Add(c.srv.limits.LoginTimeout)))
+	}
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-c.srv.closing:
+		return false
+	}
+}
+
+// stop closes the connection from outside. A session in UPDATE finishes it.
+func (c *conn) stop(why string) {
+	if c.stopped.CompareAndSwap(nil, &why) {
+		_ = c.raw.Close()
+	}
+}
+
+func (c *conn) panicked(v any) {
+	stack := debug.Stack()
+	c.logAttrs(slog.LevelError, "panic", slog.String("value", fmt.Sprint(v)), slog.String("stack", string(stack)))
+	if c.srv.Observer.Panic != nil {
+		c.srv.Observer.Panic(v, stack)
+	}
+}
+
+// end gives everything back and writes the session's line.
+func (c *conn) end(how string) {
+	if why := c.stopped.Load(); why != nil && how != "quit" {
+		how = *why
+	}
+	c.hangUp(how != "quit" && how != "closed by client")
+	c.releaseIn()
+	c.releaseOut()
+	c.logEnd(how)
+	if c.srv.Observer.Ended != nil {
+		c.srv.Observer.Ended(c.info(), how)
+	}
+}
+
+// hangUp closes the connection. Octets that the client sent and nobody read
+// would make the kernel throw our last reply away, so a little is read first.
+func (c *conn) hangUp(linger bool) {
+	if c.stopped.Load() != nil {
+		return
+	}
+	if c.tls != nil {
+		_ = c.raw.SetDeadline(time.Now().Add(lingerTime))
+		_ = c.tls.CloseWrite()
+	}
+	if linger && c.tcp != nil {
+		_ = c.tcp.CloseWrite()
+		_ = c.tcp.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, c.tcp, lingerOctets)
+	}
+	_ = c.raw.Close()
+}
+
+const (
+	lingerTime   = 100 * time.Millisecond
+	lingerOctets = 64 << 10
+)
+
+// name is the session's name in the log.
+func (c *conn) name() string { return strconv.FormatUint(c.id, 36) }
