@@ -18,7 +18,7 @@ type authorization struct {
 }
 
 var authorizationTable = table[*authorization]{
-	"USER": {least: 1, whole: true, shown: 1, run: (*authorization).userCommand},
+	"USER": {least: 1, most: 1, shown: 1, run: (*authorization).userCommand},
 	"PASS": {whole: true, run: (*authorization).pass},
 	"APOP": {least: 2, most: 2, shown: 1, run: (*authorization).apop},
 	"AUTH": {most: 2, shown: 1, run: (*authorization).auth},
@@ -60,7 +60,7 @@ func (a *authorization) userCommand(_ context.Context, cmd *command) (state, err
 	if !a.userAllowed() {
 		return a, a.notInClear()
 	}
-	a.user = string(bytes.Trim(cmd.rest, " \t"))
+	a.user = string(cmd.arg[0])
 	a.traceUser(a.user)
 	a.ok("PASS please")
 	return a, nil

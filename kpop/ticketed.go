@@ -1,7 +1,6 @@
 package kpop
 
 import (
-	"bytes"
 	"context"
 	"time"
 
@@ -18,7 +17,7 @@ type ticketed struct {
 }
 
 var ticketedTable = table[*ticketed]{
-	"USER": {least: 1, whole: true, shown: 1, run: (*ticketed).userCommand},
+	"USER": {least: 1, most: 1, shown: 1, run: (*ticketed).userCommand},
 	"PASS": {run: (*ticketed).pass, most: 3},
 	"STLS": {run: (*ticketed).stls},
 	"CAPA": {run: (*ticketed).capa},
@@ -34,7 +33,7 @@ func (t *ticketed) longLine([]byte) bool          { return false }
 
 // userCommand always agrees: names cannot be probed here, PASS decides.
 func (t *ticketed) userCommand(_ context.Context, cmd *command) (state, error) {
-	t.user = string(bytes.Trim(cmd.rest, " \t"))
+	t.user = string(cmd.arg[0])
 	t.traceUser(t.user)
 	t.ok("PASS please")
 	return t, nil
