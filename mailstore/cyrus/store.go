@@ -1,0 +1,158 @@
+package cyrus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// Mode is who owns the spool.
+type Mode int
+
+// The modes.
+const (
+	Shared   Mode = iota // Cyrus does; deliveries are left to it
+	Embedded             // this program does
+	ReadOnly             // nothing on it is changed
+)
+
+// Options are a Store's.
+type Options struct {
+	Config *imapdconf.Config
+
+	// StateDir holds the locks of sessions and what is known of messages'
+	// octets; empty: "kpop" in configdirectory. All processes that serve the
+	// spool must have the same.
+	StateDir string
+
+	Mode Mode
+	Log  *slog.Logger     // nil: none
+	Now  func() time.Time // nil: time.Now
+
+	// Location is the zone in which Cyrus runs: the day of a Date field is
+	// stored as its midnight there. Nil: time.Local.
+	Location *time.Location
+}
+
+// A Store is a Cyrus spool.
+type Store struct {
+	conf     *imapdconf.Config
+	mode     Mode
+	log      *slog.Logger
+	now      func() time.Time
+	location *time.Location
+	stateDir string
+	holds    holds
+	disk     disk
+	blocks   sync.Pool // *[]byte of blockSize
+}
+
+// How long locks of other programs are waited for. At login a client is
+// waiting for its greeting; at QUIT its deletions are worth more patience.
+const (
+	openWait   = 10 * time.Second
+	changeWait = 30 * time.Second
+)
+
+// blockSize is what is read at once.
+const blockSize = 256 << 10
+
+// Open prepares a spool. The state directory is made when it is not there.
+func Open(o Options) (*Store, error) {
+	if o.Config == nil {
+		return nil, errors.New("cyrus: no configuration")
+	}
+	s := &Store{
+		conf: o.Config, mode: o.Mode, log: o.Log, now: o.Now, location: o.Location, stateDir: o.StateDir,
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.location == nil {
+		s.location = time.Local
+	}
+	if s.stateDir == "" {
+		s.stateDir = filepath.Join(o.Config.Dir, "kpop")
+	}
+	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
+	s.holds.dir = filepath.Join(s.stateDir, "locks")
+	s.holds.by = make(map[uint64]Held)
+	for _, dir := range []string{s.holds.dir, filepath.Join(s.stateDir, "octets")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("cyrus: state directory: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Close gives back what the Store holds; no maildrop may be open.
+func (s *Store) Close() error {
+	s.holds.close()
+	return nil
+}
+
+// Holders lists the sessions of this process and what they hold, the oldest
+// first.
+func (s *Store) Holders() []Held { return s.holds.list() }
+
+// name is the mailbox that a login name stands for.
+func (s *Store) name(mailbox string) (imapdconf.Name, error) {
+	if s.conf.POP.Subfolders {
+		n, err := s.conf.Names.ParseLogin(mailbox)
+		return n, told(err)
+	}
+	n, err := s.conf.Names.ParseUserid(mailbox)
+	return n, told(err)
+}
+
+// Open implements mailstore.Store. The mailbox is a login name: user,
+// user@domain and, under popsubfolders, user+folder.
+func (s *Store) Open(ctx context.Context, mailbox string, h mailstore.Holder) (mailstore.Maildrop, error) {
+	name, err := s.name(mailbox)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	if err := s.admits(ctx, name); err != nil {
+		return nil, err
+	}
+	m, err := s.begin(ctx, name, toRead)
+	if err != nil {
+		return nil, err
+	}
+	defer m.release()
+	if err := s.mayLogin(m); err != nil {
+		return nil, err
+	}
+	key := m.holdKey()
+	if err := s.holds.acquire(key, Held{Mailbox: name.Intname(), Holder: h}); err != nil {
+		return nil, told(err)
+	}
+	d, err := s.snapshot(ctx, m, h)
+	if err != nil {
+		return nil, errors.Join(told(err), s.holds.give(key))
+	}
+	d.key = key
+	return d, nil
+}
+
+// holdKey names the maildrop for holds: an entry of Cyrus 2.4 may lack the
+// uniqueid.
+func (m *mailbox) holdKey() uint64 {
+	if m.place.UniqueID != "" {
+		return holdKey(m.place.UniqueID)
+	}
+	return holdKey("name " + m.place.Name.Intname())
+}
