@@ -45,6 +45,7 @@ type rig struct {
 	port   *kpop.Port
 	addr   string
 	log    *logBuffer
+	level  slog.LevelVar
 	served chan error
 }
 
@@ -52,9 +53,10 @@ type rig struct {
 func newRig(t testing.TB, store *memStore, change func(*kpop.Server, *kpop.Port)) *rig {
 	t.Helper()
 	r := &rig{TB: t, store: store, log: &logBuffer{}, served: make(chan error, 1)}
+	r.level.Set(slog.LevelDebug)
 	r.server = &kpop.Server{
 		Hostname: "pop.test", Implementation: "kpopd-1.0", Directory: auth.DirectoryFunc(lookup), Store: store,
-		Log:    slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:    slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: &r.level})),
 		Limits: kpop.Limits{FailureDelay: -1},
 	}
 	r.port = &kpop.Port{
