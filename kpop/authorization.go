@@ -3,115 +3,138 @@ package kpop
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 )
 
-// authorization is RFC 1939's AUTHORIZATION state. It has no maildrop: no
-// command on messages can be written here.
+// authorization is the AUTHORIZATION state (RFC 1939 section 4) of a client
+// that has proved nothing. It has no maildrop: no message command can be
+// written here.
 type authorization struct {
 	*conn
-	stamp string // APOP's, from the greeting; empty once TLS was begun
-	user  string
+	user  string // from USER; empty: none
+	stamp string // the greeting's, for APOP; empty: none
 }
 
-var authorizationCommands = table[*authorization]{
-	"USER": {1, 1, (*authorization).userName},
-	"PASS": {1, 1, (*authorization).pass},
-	"APOP": {2, 2, (*authorization).apop},
-	"AUTH": {0, 2, (*authorization).auth},
-	"CAPA": {0, 0, (*authorization).capa},
-	"STLS": {0, 0, (*authorization).stls},
-	"QUIT": {0, 0, (*authorization).quit},
+var authorizationTable = table[*authorization]{
+	"USER": {least: 1, most: 1, shown: 1, run: (*authorization).userCommand},
+	"PASS": {whole: true, run: (*authorization).pass},
+	"APOP": {least: 2, most: 2, shown: 1, run: (*authorization).apop},
+	"AUTH": {most: 2, shown: 1, run: (*authorization).auth},
+	"STLS": {run: (*authorization).stls},
+	"CAPA": {run: (*authorization).capa},
+	"QUIT": {run: (*authorization).quit},
 }
 
-func (a *authorization) do(ctx context.Context, line []byte) (state, error) {
-	return authorizationCommands.do(ctx, a, &a.args, line)
+func (a *authorization) do(ctx context.Context, cmd *command) (state, error) {
+	return dispatch(ctx, authorizationTable, a, cmd)
 }
 
-// lineLimit allows for an initial response on the AUTH line: s-nail sends 956
-// octets, tickets with a PAC up to 128 KiB (RFC 5034 section 4 has 255).
-func (a *authorization) lineLimit() int { return a.server.Limits.saslLine() }
+func (a *authorization) shown(verb []byte) (int, bool) { return authorizationTable.shown(verb) }
 
-func (a *authorization) close() error { return nil }
+// longLine: Client: s-nail sends 956 octets of initial response in its AUTH
+// line, and tickets with a PAC are longer still.
+func (a *authorization) longLine(line []byte) bool { return isAuth(line) }
 
-// passwords says whether USER and PASS may be used on this connection now.
-func (a *authorization) passwords() bool {
-	return a.port.Password != nil && (a.peer.TLS != nil || a.port.PasswordInClear)
+func isAuth(line []byte) bool {
+	return len(line) > 5 && bytes.EqualFold(line[:4], []byte("AUTH")) && blank(line[4])
 }
 
-// userName is USER (RFC 1939 section 7). Every name is welcome until PASS, so
-// that none can be probed for.
-func (a *authorization) userName(_ context.Context, args [][]byte) (state, error) {
-	if !a.passwords() {
-		return nil, a.whyNoPassword()
+// passwordsAllowed says whether a password may be asked for now (RFC 8314
+// section 3, RFC 2595 section 2.2).
+func (c *conn) passwordsAllowed() bool {
+	return c.tls != nil || (c.port.PasswordInClear && !c.port.RequireTLS)
+}
+
+// userAllowed says whether USER and PASS are to be had (RFC 2449 section 6.3).
+func (c *conn) userAllowed() bool {
+	if c.port.Preamble != nil {
+		return true // PASS holds no password there
 	}
-	if len(args[0]) > maxArgument {
-		return nil, errSyntax
-	}
-	a.user = string(args[0])
-	return a, a.reply("+OK send PASS")
+	return c.port.Password != nil && c.passwordsAllowed()
 }
 
-// maxArgument bounds names and passwords, in octets.
-const maxArgument = 255
-
-func (a *authorization) whyNoPassword() *refusal {
-	if a.port.Password != nil && a.port.TLS != nil {
-		return errNeedsTLS
+// userCommand refuses before the client sends its password in clear.
+func (a *authorization) userCommand(_ context.Context, cmd *command) (state, error) {
+	if !a.userAllowed() {
+		return a, a.notInClear()
 	}
-	return errNoMechanism
+	a.user = string(cmd.arg[0])
+	a.traceUser(a.user)
+	a.ok("PASS please")
+	return a, nil
 }
 
-// pass is PASS (RFC 1939 section 7).
-func (a *authorization) pass(ctx context.Context, args [][]byte) (state, error) {
-	if !a.passwords() {
-		return nil, a.whyNoPassword()
+func (c *conn) notInClear() *refusal {
+	if c.port.TLS != nil && c.tls == nil {
+		return refNeedTLS
 	}
-	if a.user == "" {
-		return nil, errUserFirst
+	return refNoPassword
+}
+
+// pass checks a password. Whatever it ends in, USER has to be said again.
+func (a *authorization) pass(ctx context.Context, cmd *command) (state, error) {
+	if !a.userAllowed() {
+		return a, a.notInClear()
 	}
 	user := a.user
+	if user == "" {
+		return a, refNoUser
+	}
 	a.user = ""
-	if len(args[0]) > maxArgument {
-		return nil, a.fail(ctx, "USER", auth.ErrDenied)
-	}
-	id, err := a.port.Password(ctx, a.peer, user, string(args[0]))
-	if err != nil {
-		return nil, a.fail(ctx, "USER", err)
-	}
-	return a.entered(ctx, id)
+	began := time.Now()
+	ctx, cancel := a.loginContext(ctx)
+	defer cancel()
+	id, err := a.port.Password(ctx, a.peer(), user, string(cmd.rest))
+	return a.proved(ctx, a, began, named(id, "USER", user), err)
 }
 
-// apop is APOP (RFC 1939 section 7).
-func (a *authorization) apop(ctx context.Context, args [][]byte) (state, error) {
-	if a.port.APOP == nil || a.stamp == "" {
-		return nil, errNoMechanism
+// apop checks a digest of the greeting's stamp (RFC 1939 section 7).
+func (a *authorization) apop(ctx context.Context, cmd *command) (state, error) {
+	if a.stamp == "" {
+		return a, refMechanism
 	}
-	if len(args[0]) > maxArgument {
-		return nil, errSyntax
-	}
-	id, err := a.port.APOP.Check(ctx, a.peer, a.stamp, string(args[0]), string(bytes.TrimRight(args[1], " ")))
-	if err != nil {
-		return nil, a.fail(ctx, "APOP", err)
-	}
-	return a.entered(ctx, id)
+	user, digest := string(cmd.arg[0]), string(cmd.arg[1])
+	a.traceUser(user)
+	began := time.Now()
+	ctx, cancel := a.loginContext(ctx)
+	defer cancel()
+	id, err := a.port.APOP.Check(ctx, a.peer(), user, digest, a.stamp)
+	return a.proved(ctx, a, began, named(id, "APOP", user), err)
 }
 
-// entered passes a proof on to the one door; a typed nil must not get into the
-// state interface.
-func (a *authorization) entered(ctx context.Context, id *auth.Identity) (state, error) {
-	t, err := a.enter(ctx, id)
-	if err != nil {
-		return nil, err
+// named returns id with what a check may leave to its caller; when there is no
+// identity, one that tells the log who was refused.
+func named(id *auth.Identity, mechanism, user string) auth.Identity {
+	var full auth.Identity
+	if id != nil {
+		full = *id
 	}
-	return t, nil
+	if full.Mechanism == "" {
+		full.Mechanism = mechanism
+	}
+	if full.Authzid == "" {
+		full.Authzid = user
+	}
+	return full
 }
 
-func (a *authorization) quit(context.Context, [][]byte) (state, error) {
-	return nil, a.reply("+OK bye")
+// stls gives back a fresh state: the user name and the stamp that were said in
+// clear are forgotten (RFC 2595 section 4).
+func (a *authorization) stls(context.Context, *command) (state, error) {
+	if err := a.upgrade(); err != nil {
+		return a, err
+	}
+	return &authorization{conn: a.conn}, nil
 }
 
-func (a *authorization) capa(context.Context, [][]byte) (state, error) {
-	return a, a.capabilities(capaState{passwords: a.passwords(), sasl: a.mechanisms(), stls: a.canSTLS()})
+func (a *authorization) capa(context.Context, *command) (state, error) {
+	a.sendCapa(nil)
+	return a, nil
+}
+
+func (a *authorization) quit(context.Context, *command) (state, error) {
+	a.ok("Goodbye")
+	return nil, nil
 }

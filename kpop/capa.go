@@ -1,72 +1,80 @@
 package kpop
 
 import (
+	"context"
 	"strconv"
 	"time"
 
 	"github.com/kpopd/kpopd/auth"
 )
 
-// capaState is what of CAPA depends on the state and the connection.
-type capaState struct {
-	passwords bool
-	stls      bool
-	sasl      []auth.Mechanism
-	account   *auth.Account // after login
+// sendCapa answers CAPA (RFC 2449 section 5). What can be used in AUTHORIZATION
+// is announced in both states, as the RFCs that define it say; account is nil
+// before login. IMPLEMENTATION is for those who have logged in.
+func (c *conn) sendCapa(account *auth.Account) {
+	c.ok("Capability list follows")
+	c.putString("TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n")
+	if c.userAllowed() {
+		c.putString("USER\r\n")
+	}
+	if c.port.Preamble == nil {
+		c.capaSASL()
+	}
+	if c.stlsAllowed() {
+		c.putString("STLS\r\n") // RFC 2595 section 4
+	}
+	if account != nil {
+		c.capaAccount(account)
+	}
+	c.putString(".\r\n")
 }
 
-// capabilities answers CAPA (RFC 2449 section 5). Each line stands there
-// exactly when what it names can be used.
-func (c *conn) capabilities(s capaState) error {
-	b := append(*c.output(), "+OK capabilities follow\r\n"...)
-	if len(s.sasl) > 0 {
-		b = append(b, "SASL"...)
-		for _, m := range s.sasl {
-			b = append(append(b, ' '), m.Name...)
-		}
-		b = append(b, "\r\n"...)
-	}
-	if s.stls {
-		b = append(b, "STLS\r\n"...) // RFC 2595 section 4
-	}
-	if s.passwords {
-		b = append(b, "USER\r\n"...)
-	}
-	b = append(b, "TOP\r\nUIDL\r\nPIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n"...)
-	if s.account != nil {
-		b = appendAccount(b, s.account)
-	}
-	*c.out = append(b, "IMPLEMENTATION kpopd\r\n.\r\n"...)
-	return c.relieve()
-}
-
-// appendAccount announces the account's terms (RFC 2449 sections 6.5, 6.7).
-func appendAccount(b []byte, a *auth.Account) []byte {
-	const day = 24 * time.Hour
-	switch {
-	case a.Retention < 0:
-		b = append(b, "EXPIRE NEVER\r\n"...)
-	case a.Retention > 0:
-		b = strconv.AppendInt(append(b, "EXPIRE "...), int64(a.Retention/day), 10)
-		b = append(b, "\r\n"...)
-	}
-	if a.LoginDelay > 0 {
-		b = strconv.AppendInt(append(b, "LOGIN-DELAY "...), int64(a.LoginDelay/time.Second), 10)
-		b = append(b, "\r\n"...)
-	}
-	return b
-}
-
-// mechanisms are those that can be used on this connection now, in order.
-func (c *conn) mechanisms() []auth.Mechanism {
-	var out []auth.Mechanism
-	for _, m := range c.port.Mechanisms {
-		if m.Plaintext && c.peer.TLS == nil && !c.port.PasswordInClear {
+// capaSASL lists the mechanisms (RFC 5034 section 3), none when none can be used.
+func (c *conn) capaSASL() {
+	peer := c.peer()
+	begun := false
+	for i := range c.port.Mechanisms {
+		m := &c.port.Mechanisms[i]
+		if !c.offers(m, peer) {
 			continue
 		}
-		if m.Usable == nil || m.Usable(c.peer) {
-			out = append(out, m)
+		if !begun {
+			c.putString("SASL")
+			begun = true
 		}
+		c.putString(" ")
+		c.putString(m.Name)
 	}
-	return out
+	if begun {
+		c.putString("\r\n")
+	}
+}
+
+func (c *conn) capaAccount(account *auth.Account) {
+	switch days := int64(account.Retention / (24 * time.Hour)); { // RFC 2449 section 6.7
+	case account.Retention < 0:
+		c.putString("EXPIRE NEVER\r\n")
+	case account.Retention > 0:
+		c.capaNumber("EXPIRE ", days)
+	}
+	if account.LoginDelay > 0 { // RFC 2449 section 6.5
+		c.capaNumber("LOGIN-DELAY ", int64((account.LoginDelay+time.Second-1)/time.Second))
+	}
+	if c.srv.Implementation != "" {
+		c.putString("IMPLEMENTATION ")
+		c.putString(c.srv.Implementation)
+		c.putString("\r\n")
+	}
+}
+
+func (c *conn) capaNumber(tag string, v int64) {
+	c.putString(tag)
+	c.room(24)
+	c.out = strconv.AppendInt(c.out, v, 10)
+	c.putString("\r\n")
+}
+
+func (t *transaction) capa(context.Context, *command) (state, error) {
+	t.sendCapa(&t.account)
+	return t, nil
 }

@@ -5,95 +5,88 @@ import (
 	"context"
 )
 
-// A command is one line, split: the verb folded to upper case and the rest.
+// A command is one parsed line. Its slices lie in the read buffer and are good
+// until the next line is read.
 type command struct {
-	verb string
-	args [][]byte
+	verb []byte // upper case
+	rest []byte // all that follows the separator after the verb, as sent
+	arg  [2][]byte
+	n    int // arguments; more than two count as three
 }
 
-// An entry is a row of a state's table: how many arguments a command takes and
-// what it does. S is the state, so that a handler of another state does not
-// fit.
-type entry[S any] struct {
-	least, most int
-	run         func(S, context.Context, [][]byte) (state, error)
-}
-
-type table[S any] map[string]entry[S]
-
-// maxVerb is longer than every verb (RFC 2449 section 4 allows 12 octets).
-const maxVerb = 12
-
-// do looks the line's verb up and runs it. args is scratch space of the
-// connection's, so that a command costs no allocation.
-func (t table[S]) do(ctx context.Context, s S, args *[2][]byte, line []byte) (state, error) {
-	verb, rest, spaced := bytes.Cut(line, []byte{' '})
-	var folded [maxVerb]byte
-	if len(verb) == 0 || len(verb) > maxVerb {
-		return nil, errUnknownCommand
-	}
-	for i, c := range verb {
-		if 'a' <= c && c <= 'z' {
-			c -= 'a' - 'A'
+// parse splits line, whose end is already off. Verbs are case-insensitive
+// (RFC 1939 section 3); line is folded in place.
+//
+// Client: a tab or several spaces between arguments, and spaces at the end, are
+// taken by every server of the field, and so here.
+func (c *command) parse(line []byte) *refusal {
+	*c = command{}
+	for _, b := range line {
+		if (b < ' ' && b != '\t') || b > '~' {
+			return refOctets
 		}
-		folded[i] = c
 	}
-	e, ok := t[string(folded[:len(verb)])]
+	end := 0
+	for end < len(line) && !blank(line[end]) {
+		if 'a' <= line[end] && line[end] <= 'z' {
+			line[end] -= 'a' - 'A'
+		}
+		end++
+	}
+	c.verb = line[:end]
+	if end < len(line) {
+		c.rest = line[end+1:]
+	}
+	c.split()
+	return nil
+}
+
+func (c *command) split() {
+	for rest := bytes.Trim(c.rest, " \t"); len(rest) > 0; c.n++ {
+		if c.n == len(c.arg) {
+			c.n++
+			return
+		}
+		end := bytes.IndexAny(rest, " \t")
+		if end < 0 {
+			end = len(rest)
+		}
+		c.arg[c.n] = rest[:end]
+		rest = bytes.TrimLeft(rest[end:], " \t")
+	}
+}
+
+func blank(b byte) bool { return b == ' ' || b == '\t' }
+
+// A row is what a state can do with one verb. The type parameter is the state:
+// a handler of another state does not fit into its table.
+type row[S state] struct {
+	least, most int  // arguments
+	whole       bool // one argument that may hold blanks
+	shown       int  // arguments a trace may show; the rest is secret by position
+	run         func(S, context.Context, *command) (state, error)
+}
+
+type table[S state] map[string]row[S]
+
+// dispatch runs cmd in state s, which is left as it was on a refusal.
+func dispatch[S state](ctx context.Context, t table[S], s S, cmd *command) (state, error) {
+	r, ok := t[string(cmd.verb)]
 	if !ok {
-		return nil, errUnknownCommand
+		return s, refUnknown
 	}
-	given, ok := split(args, rest, spaced, e.most)
-	if !ok || len(given) < e.least {
-		return nil, errSyntax
+	if r.whole && (cmd.n < r.least || len(cmd.rest) == 0) {
+		return s, refSyntax
 	}
-	return e.run(s, ctx, given)
+	if !r.whole && (cmd.n < r.least || cmd.n > r.most) {
+		return s, refSyntax
+	}
+	return r.run(s, ctx, cmd)
 }
 
-// split cuts rest into at most most arguments; the last one takes what is left,
-// for a password may hold blanks. Extra blanks before an argument are let
-// pass, as both Cyrus and Dovecot do, and so is one blank at the line's end.
-func split(args *[2][]byte, rest []byte, spaced bool, most int) ([][]byte, bool) {
-	out := args[:0]
-	if !spaced {
-		return out, true
-	}
-	for len(out) < most {
-		rest = bytes.TrimLeft(rest, " ")
-		if len(rest) == 0 {
-			return out, true
-		}
-		if len(out) == most-1 {
-			return append(out, rest), true
-		}
-		word, after, _ := bytes.Cut(rest, []byte{' '})
-		out, rest = append(out, word), after
-	}
-	return out, len(bytes.TrimLeft(rest, " ")) == 0
-}
-
-// isUnprintable says whether a line holds octets that no command has: controls.
-// Octets above 0x7E are left to the arguments that may hold UTF-8.
-func isUnprintable(line []byte) bool {
-	for _, c := range line {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return true
-		}
-	}
-	return false
-}
-
-// decimal reads an unsigned number of at most 18 digits; leading zeros are let
-// pass, as everywhere.
-func decimal(b []byte) (int64, bool) {
-	if len(b) == 0 || len(b) > 18 {
-		return 0, false
-	}
-	var n int64
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, true
+// shown says how many of verb's arguments may appear in a trace; unknown verbs
+// show nothing at all, not even themselves: they may be a mistyped password.
+func (t table[S]) shown(verb []byte) (arguments int, known bool) {
+	r, ok := t[string(verb)]
+	return r.shown, ok
 }

@@ -1,339 +1,273 @@
 package kpop
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"os"
-	"sync"
+	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/mailstore"
 )
 
-// Buffer sizes, in octets. Both kinds come from pools and are held only while
-// there is work, so that a session at rest has neither.
-const (
-	readBuffer  = 4 << 10
-	writeBuffer = 64 << 10
-)
-
-var (
-	readBuffers  = sync.Pool{New: func() any { return new([readBuffer]byte) }}
-	writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeBuffer+8<<10); return &b }}
-)
-
-// errHangUp ends a session without a word to the client.
-var errHangUp = errors.New("kpop: connection ends")
-
-// A conn is one client's connection below the states: lines in, replies out.
+// A conn is one connection. Only its goroutine touches it, but for the fields
+// under "seen by others". It is kept small: thousands of them wait.
 type conn struct {
-	server *Server
-	port   *Port
-	log    *slog.Logger
-	raw    net.Conn // as accepted
-	rw     net.Conn // raw, or TLS, or a security layer over it
-	peer   auth.Peer
+	srv  *Server
+	port *Port
+	raw  net.Conn     // as accepted
+	nc   net.Conn     // what is read and written: raw, TLS, or a SASL layer
+	tls  *tls.Conn    // nil without TLS
+	tcp  *net.TCPConn // raw, when it is one
 
-	in      *[readBuffer]byte // nil while nothing is buffered
-	inFrom  int
-	inTo    int
-	long    []byte // a SASL line that outgrew the read buffer
-	out     *[]byte
-	args    [2][]byte
-	limit   time.Time // before login: when patience ends
-	rest    func()    // called when the client has been silent for a while
-	layered bool
+	// Reading: line.go.
+	in       []byte // nil while nothing is buffered
+	page     *[inSize]byte
+	r, w     int // in[r:w] is not yet used
+	one      [1]byte
+	direct   syscall.RawConn // not nil while the socket itself is read
+	ready    func(fd uintptr) bool
+	readErr  error
+	readBy   time.Time // the read deadline in force
+	waitFrom time.Time // since when the client is silent
+	rested   bool
 
-	badCommands int
-	failures    int
-	stats       stats
-	closed      atomic.Bool // by Kick or Shutdown
-	busy        atomic.Bool // a command is being worked on
+	// Writing: output.go.
+	out     []byte // nil while nothing is gathered
+	outPage *[outSize]byte
+	wrErr   error
+	writeBy time.Time
+
+	since    time.Time
+	first    bool // no line was read yet
+	loggedIn bool
+	layered  bool // a SASL security layer is on
+	trace    bool
+	bad      int // bad commands
+	failures int // refused logins
+	cmd      command
+	held     *transaction     // since login; closed whatever happens
+	rester   mailstore.Rester // the open maildrop, when it can
+
+	// Seen by others.
+	id        uint64
+	prefix    string // these three belong to srv.mu
+	user      string
+	admitted  bool
+	login     atomic.Pointer[login]
+	stopped   atomic.Pointer[string] // why the server closed it
+	waiting   atomic.Int64
+	retrCount atomic.Int64
+	topCount  atomic.Int64
+	delCount  atomic.Int64
+	sent      atomic.Int64
+	secured   atomic.Pointer[string] // TLS version and cipher suite
 }
 
-// stats is what a session's last log line counts.
-type stats struct {
-	retrieved, topped, deleted int
-	octets                     int64 // of messages, before stuffing
-	sent                       int64 // on the wire above TLS
+// A login is what is known of a session's user.
+type login struct {
+	identity auth.Identity
+	account  auth.Account
 }
 
-// errLong is a line beyond its limit. The line has been read to its end.
-var errLong = errors.New("kpop: line too long")
+func (s *Server) newConn(raw net.Conn, port *Port) *conn {
+	c := &conn{srv: s, port: port, raw: raw, nc: raw, since: time.Now(), first: true}
+	if c.tcp, _ = raw.(*net.TCPConn); c.tcp != nil {
+		if sys, err := c.tcp.SyscallConn(); err == nil {
+			c.direct, c.ready = sys, c.readReady
+		}
+	}
+	return c
+}
 
-// readLine gives the next line without its line end; it is valid until the
-// next call. A line longer than limit is dropped to its end and answered by
-// errLong; no tail of it is ever taken for a command.
-func (c *conn) readLine(limit int) ([]byte, error) {
-	c.long = c.long[:0]
-	scanned, dropping := 0, false
-	for {
-		if c.in != nil {
-			if i := bytes.IndexByte(c.in[c.inFrom+scanned:c.inTo], '\n'); i >= 0 {
-				line := c.in[c.inFrom : c.inFrom+scanned+i]
-				c.inFrom += scanned + i + 1
-				return c.wholeLine(line, limit, dropping)
-			}
-			scanned = c.inTo - c.inFrom
-			if scanned > 0 && scanned >= readBuffer-c.inFrom {
-				dropping = dropping || !c.stash(c.in[c.inFrom:c.inTo], limit)
-				c.inFrom, c.inTo, scanned = 0, 0, 0
-			}
+// serve is the connection's life. A panic ends this connection and no other.
+func (c *conn) serve(ctx context.Context) {
+	how := "panic"
+	defer c.srv.forget(c)
+	c.guard(func() { how = c.converse(ctx) })
+	c.guard(c.leave)
+	c.guard(func() { c.end(how) })
+}
+
+// guard runs f and takes a panic for its end.
+func (c *conn) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.panicked(v)
 		}
-		if err := c.fill(); err != nil {
-			return nil, err
-		}
+	}()
+	f()
+}
+
+// leave ends TRANSACTION without UPDATE, unless QUIT was there before: marks
+// vanish, the lock is given back (RFC 1939 section 6).
+func (c *conn) leave() {
+	if c.held != nil && c.held.drop != nil {
+		c.held.closeDrop()
 	}
 }
 
-// stash keeps the beginning of a line that outgrew the read buffer. It says
-// false, and keeps nothing, once the line is beyond its limit.
-func (c *conn) stash(part []byte, limit int) bool {
-	if len(c.long)+len(part) > limit {
-		c.long = nil
+// converse runs the session and says how it ended.
+func (c *conn) converse(ctx context.Context) string {
+	limits := &c.srv.limits
+	if err := c.raw.SetDeadline(c.since.Add(limits.LoginTimeout)); err != nil {
+		return c.ending(err).how
+	}
+	c.trace = c.srv.Trace != nil && c.srv.Trace("", c.raw.RemoteAddr())
+	first, err := c.greet(ctx)
+	if err != nil {
+		end := c.ending(err)
+		if end.reply != nil {
+			c.no(end.reply)
+		}
+		_ = c.flush()
+		return end.how
+	}
+	how := c.run(ctx, first)
+	if err := c.flush(); err != nil && how == "quit" {
+		return "quit, reply not taken"
+	}
+	return how
+}
+
+// greet does what the port wants before the greeting, and greets (RFC 1939
+// section 4).
+func (c *conn) greet(ctx context.Context) (state, error) {
+	if wait, err := c.admission(); err != nil {
+		c.logAttrs(slog.LevelInfo, "connection refused", slog.Any("err", err))
+		return nil, &ending{how: "refused", reply: refBusy}
+	} else if wait > 0 && !c.sleep(ctx, wait) {
+		return nil, &ending{how: "closed by server"}
+	}
+	if c.port.Implicit {
+		if err := c.startTLS(); err != nil {
+			return nil, &ending{how: "TLS handshake failed: " + err.Error()}
+		}
+	}
+	if c.port.Preamble != nil {
+		return c.preamble(ctx)
+	}
+	a := &authorization{conn: c}
+	if c.port.APOP != nil && (c.tls != nil || !c.port.RequireTLS) {
+		a.stamp = c.port.APOP.Stamp()
+	}
+	text := c.srv.Hostname + " POP3 server ready"
+	if a.stamp != "" {
+		text += " " + a.stamp
+	}
+	c.ok(text)
+	return a, nil
+}
+
+func (c *conn) admission() (time.Duration, error) {
+	if c.srv.Refuse == nil {
+		return 0, nil
+	}
+	return c.srv.Refuse(c.raw.RemoteAddr())
+}
+
+// preamble proves the ticket; the Preamble has answered its own refusals.
+func (c *conn) preamble(ctx context.Context) (state, error) {
+	ctx, cancel := context.WithDeadline(ctx, c.since.Add(c.srv.limits.LoginTimeout))
+	defer cancel()
+	id, err := c.port.Preamble(ctx, c.nc, c.peer())
+	if err != nil {
+		c.refusedLogin(&auth.Identity{Mechanism: c.port.Name}, loginRefusal(err), err)
+		return nil, &ending{how: "preamble failed"}
+	}
+	c.ok(c.srv.Hostname + " KPOP server ready")
+	return &ticketed{conn: c, ticket: *id}, nil
+}
+
+// peer describes the other end as it is now.
+func (c *conn) peer() auth.Peer {
+	p := auth.Peer{Remote: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(), Listener: c.port.Name}
+	if c.tls != nil {
+		state := c.tls.ConnectionState()
+		p.TLS = &state
+	}
+	return p
+}
+
+// sleep waits for d, no longer than the login may take; it is false when the
+// server ends before.
+func (c *conn) sleep(ctx context.Context, d time.Duration) bool {
+	if !c.loggedIn {
+		d = min(d, time.Until(c.since.Add(c.srv.limits.LoginTimeout)))
+	}
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-c.srv.closing:
 		return false
 	}
-	c.long = append(c.long, part...)
-	return true
 }
 
-func (c *conn) wholeLine(line []byte, limit int, dropping bool) ([]byte, error) {
-	if dropping || len(c.long)+len(line) > limit {
-		c.long = nil
-		return nil, errLong
-	}
-	if len(c.long) > 0 {
-		c.long = append(c.long, line...)
-		line = c.long
-	}
-	return bytes.TrimSuffix(line, []byte{'\r'}), nil
-}
-
-// buffered says whether a whole line waits, so that its reply may share a
-// packet with the one before.
-func (c *conn) buffered() bool {
-	return c.in != nil && bytes.IndexByte(c.in[c.inFrom:c.inTo], '\n') >= 0
-}
-
-// fill reads more, after what was answered so far has gone out. With nothing
-// buffered it waits without holding a buffer.
-func (c *conn) fill() error {
-	if err := c.flush(); err != nil {
-		return err
-	}
-	c.dropOut()
-	if c.in != nil && c.inFrom == c.inTo {
-		readBuffers.Put(c.in)
-		c.in, c.inFrom, c.inTo = nil, 0, 0
-	}
-	if c.in == nil {
-		return c.park()
-	}
-	if c.inFrom > 0 {
-		copy(c.in[:], c.in[c.inFrom:c.inTo])
-		c.inFrom, c.inTo = 0, c.inTo-c.inFrom
-	}
-	if err := c.rw.SetReadDeadline(c.patience()); err != nil {
-		return err
-	}
-	n, err := c.rw.Read(c.in[c.inTo:])
-	c.inTo += n
-	if n > 0 {
-		return nil
-	}
-	return err
-}
-
-// patience is when a client that says nothing is given up (RFC 1939 section 3:
-// after login at least ten minutes). Before login it is fixed at accept and no
-// octet renews it.
-func (c *conn) patience() time.Time {
-	if !c.limit.IsZero() {
-		return c.limit
-	}
-	return time.Now().Add(c.server.Limits.idleTimeout())
-}
-
-// restAfter is how long a client is silent before memory that can be rebuilt is
-// given back.
-const restAfter = 3 * time.Second
-
-// park waits for the client with no buffer held, and first for a little while
-// with what makes the next answer cheap.
-func (c *conn) park() error {
-	c.busy.Store(false)
-	defer c.busy.Store(true)
-	if c.closed.Load() {
-		return errHangUp
-	}
-	until := c.patience()
-	if c.rest != nil && !c.layered {
-		err := c.wait(time.Now().Add(restAfter))
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-		c.rest()
-		c.long = nil
-	}
-	return c.wait(until)
-}
-
-// wait blocks until the client has sent something and reads it into a fresh
-// buffer.
-func (c *conn) wait(until time.Time) error {
-	if err := c.rw.SetReadDeadline(until); err != nil {
-		return err
-	}
-	if tcp, ok := c.rw.(*net.TCPConn); ok {
-		return c.waitTCP(tcp)
-	}
-	// Under TLS or a security layer octets may wait above the socket. One octet
-	// read into the connection itself waits for both.
-	var first [1]byte
-	n, err := c.rw.Read(first[:])
-	if n == 0 {
-		return err
-	}
-	c.in = readBuffers.Get().(*[readBuffer]byte)
-	c.in[0], c.inFrom, c.inTo = first[0], 0, 1
-	return nil
-}
-
-// waitTCP takes a buffer only when the socket has something to read.
-func (c *conn) waitTCP(tcp *net.TCPConn) error {
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var n int
-	var rerr error
-	err = raw.Read(func(fd uintptr) bool {
-		b := readBuffers.Get().(*[readBuffer]byte)
-		n, rerr = syscall.Read(int(fd), b[:])
-		if n > 0 {
-			c.in, c.inFrom, c.inTo = b, 0, n
-			return true
-		}
-		readBuffers.Put(b)
-		return rerr != syscall.EAGAIN && rerr != syscall.EINTR //nolint:errorlint // errno from the system call itself
-	})
-	switch {
-	case err != nil:
-		return err
-	case n > 0:
-		return nil
-	case rerr != nil:
-		return rerr
-	default:
-		return errClosedByClient
-	}
-}
-
-var errClosedByClient = errors.New("kpop: client closed the connection")
-
-// reply appends text to what goes out next. It reaches the client when no whole
-// command waits or the buffer is full.
-func (c *conn) reply(parts ...string) error {
-	b := c.output()
-	for _, p := range parts {
-		*b = append(*b, p...)
-	}
-	*b = append(*b, "\r\n"...)
-	return c.relieve()
-}
-
-// put appends text to what goes out next.
-func (c *conn) put(text string) {
-	b := c.output()
-	*b = append(*b, text...)
-}
-
-// output gives the output buffer to append to.
-func (c *conn) output() *[]byte {
-	if c.out == nil {
-		c.out = writeBuffers.Get().(*[]byte)
-	}
-	return c.out
-}
-
-// relieve writes the output once it has grown to a buffer's worth.
-func (c *conn) relieve() error {
-	if len(*c.out) < writeBuffer {
-		return nil
-	}
-	return c.flush()
-}
-
-func (c *conn) flush() error {
-	if c.out == nil || len(*c.out) == 0 {
-		return nil
-	}
-	if err := c.extendWrite(); err != nil {
-		return err
-	}
-	n, err := c.rw.Write(*c.out)
-	c.stats.sent += int64(n)
-	*c.out = (*c.out)[:0]
-	return err
-}
-
-// extendWrite gives the client its time to take the next piece.
-func (c *conn) extendWrite() error {
-	return c.rw.SetWriteDeadline(time.Now().Add(c.server.Limits.writeTimeout()))
-}
-
-// dropOut gives an empty output buffer back.
-func (c *conn) dropOut() {
-	if c.out == nil || len(*c.out) > 0 {
-		return
-	}
-	if cap(*c.out) <= 2*writeBuffer {
-		writeBuffers.Put(c.out)
-	}
-	c.out = nil
-}
-
-// close ends the connection, whatever else happened.
-func (c *conn) close() {
-	if c.in != nil {
-		readBuffers.Put(c.in)
-		c.in = nil
-	}
-	if c.out != nil {
-		*c.out = (*c.out)[:0]
-		c.dropOut()
-	}
-	_ = c.rw.Close()
-	if c.rw != c.raw {
+// stop closes the connection from outside. A session in UPDATE finishes it.
+func (c *conn) stop(why string) {
+	if c.stopped.CompareAndSwap(nil, &why) {
 		_ = c.raw.Close()
 	}
 }
 
-// tlsState gives the TLS state of now, nil without TLS.
-func tlsState(rw net.Conn) *tls.ConnectionState {
-	t, ok := rw.(*tls.Conn)
-	if !ok {
-		return nil
+func (c *conn) panicked(v any) {
+	stack := debug.Stack()
+	c.logAttrs(slog.LevelError, "panic", slog.String("value", fmt.Sprint(v)), slog.String("stack", string(stack)))
+	if c.srv.Observer.Panic != nil {
+		c.srv.Observer.Panic(v, stack)
 	}
-	s := t.ConnectionState()
-	return &s
 }
 
-// pause waits before a refusal is answered, unless the server ends.
-func (c *conn) pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
+// end gives everything back and writes the session's line.
+func (c *conn) end(how string) {
+	if why := c.stopped.Load(); why != nil && how != "quit" {
+		how = *why
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+	c.hangUp(how != "quit" && how != "closed by client")
+	c.releaseIn()
+	c.releaseOut()
+	c.logEnd(how)
+	if c.srv.Observer.Ended != nil {
+		c.srv.Observer.Ended(c.info(), how)
 	}
 }
+
+// hangUp closes the connection. Octets that the client sent and nobody read
+// would make the kernel throw our last reply away, so a little is read first.
+func (c *conn) hangUp(linger bool) {
+	if c.stopped.Load() != nil {
+		return
+	}
+	if c.tls != nil {
+		_ = c.raw.SetDeadline(time.Now().Add(lingerTime))
+		_ = c.tls.CloseWrite()
+	}
+	if linger && c.tcp != nil {
+		_ = c.tcp.CloseWrite()
+		_ = c.tcp.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, c.tcp, lingerOctets)
+	}
+	_ = c.raw.Close()
+}
+
+const (
+	lingerTime   = 100 * time.Millisecond
+	lingerOctets = 64 << 10
+)
+
+// name is the session's name in the log.
+func (c *conn) name() string { return strconv.FormatUint(c.id, 36) }

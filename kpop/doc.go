@@ -1,28 +1,40 @@
-// Package kpop is a POP3 server engine: it knows the protocol and nothing of
-// tickets, directories or disks, which it is given as interfaces.
+// Package kpop is a POP3 engine. It knows the protocol and nothing of tickets,
+// directories or disks: a login ends in an auth.Identity, an auth.Directory
+// says whose maildrop that is, a mailstore.Store opens it.
 //
-// A connection passes through the states of RFC 1939 section 3, each of them a
-// Go type with a command table of its own, so that a command which is illegal
-// in a state cannot be written there:
+// # States
 //
-//	preamble -> authorization | ticketed -> transaction -> update
+// A session is in one state and each state is a Go type with a table of its
+// own commands (RFC 1939 section 3), so that a command of another state cannot
+// be run:
 //
-// What a port wants before the greeting is its Preamble: nothing (110), TLS
-// (995) or a Kerberos ticket (1109, KPOP).
+//	authorization  USER PASS APOP AUTH STLS CAPA QUIT
+//	ticketed       USER PASS STLS CAPA QUIT      a ticket came before the greeting (KPOP)
+//	transaction    STAT LIST UIDL RETR TOP DELE NOOP RSET CAPA QUIT
 //
-//	RFC 1939  POP3                      command.go authorization.go transaction.go retrieve.go update.go dot.go
-//	RFC 2449  CAPA, response codes      capa.go reply.go
-//	RFC 2595  STLS                      tls.go
-//	RFC 3206  SYS and AUTH codes        reply.go
-//	RFC 4422  SASL                      sasl.go
-//	RFC 5034  AUTH                      sasl.go
-//	RFC 8314  POP3S                     server.go
+// One function, conn.enter, leads to transaction. UPDATE takes no commands and
+// is therefore no state but what QUIT does.
 //
-// # Odd clients
+// # Ports
 //
-//	fetchmail  takes "+" followed by blanks only as an empty SASL challenge
-//	fetchmail  refuses to log in by KPOP when CAPA does not list STLS, unless told sslproto ""
-//	Emacs      sends PASS with the user name as password after its ticket; Heimdal push a constant
-//	s-nail     sends 956 octets and more of initial response on the AUTH line
-//	Outlook    sends a blank behind AUTH
+// A Port says what one listener offers. Port 110: nothing before the greeting,
+// STLS when there is a certificate. Port 995: TLS at once (RFC 8314). Port
+// 1109: a Preamble that proves a Kerberos ticket (KPOP).
+//
+// # Documents
+//
+//	RFC 1939  POP3                       authorization.go transaction.go retrieve.go update.go dot.go
+//	RFC 2449  CAPA, response codes       capa.go reply.go line.go
+//	RFC 2595  STLS                       tls.go
+//	RFC 3206  SYS and AUTH codes         reply.go
+//	RFC 4422  SASL                       sasl.go
+//	RFC 5034  AUTH                       sasl.go
+//	RFC 8314  implicit TLS               tls.go
+//
+// # Memory
+//
+// A session that waits for its client holds no buffer: what it reads into and
+// what it gathers replies in come from pools and go back before it waits.
+// Replies to pipelined commands leave in one piece when no whole command is
+// waiting any more (RFC 2449 section 6.6).
 package kpop

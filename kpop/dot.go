@@ -2,104 +2,117 @@ package kpop
 
 import "bytes"
 
-// A stuffer turns stored octets into a multi-line reply (RFC 1939 section 3):
-// bare line feeds become CRLF, lines that begin with a dot get another one. It
-// is fed blocks; the state between them is two bits.
-type stuffer struct {
-	midLine bool // the octet before was not a line feed
-	cr      bool // the octet before was a carriage return
+// A dotWriter sends a stored message as a multi-line reply (RFC 1939 section
+// 3): every line ends in CRLF, a line that begins with a dot gets a second one.
+// A bare LF counts as a line end and becomes CRLF, so that no message text can
+// pass for the end of the reply; a bare CR and NUL are sent as they are.
+type dotWriter struct {
+	c      *conn
+	octets int64 // sent, without the stuffed dots: what LIST says
+	inLine bool  // the last octet was not LF
+	cr     bool  // the last octet was CR
 }
 
-var newlineDot = []byte("\n.")
-
-// canonical appends a block all of whose lines end in CRLF.
-func (s *stuffer) canonical(dst, src []byte) []byte {
-	if len(src) == 0 {
-		return dst
+// writeCanonical sends p, part of a message whose lines all end in CRLF, so
+// that only dots have to be looked for, in one pass of a vectorised search.
+func (d *dotWriter) writeCanonical(p []byte) {
+	if len(p) == 0 {
+		return
 	}
-	if !s.midLine && src[0] == '.' {
-		dst = append(dst, '.')
+	d.octets += int64(len(p))
+	if !d.inLine && p[0] == '.' {
+		d.c.putString(".")
 	}
-	s.end(src)
+	d.inLine = p[len(p)-1] != '\n'
 	for {
-		i := bytes.Index(src, newlineDot)
+		i := bytes.Index(p, lfDot)
 		if i < 0 {
-			return append(dst, src...)
+			d.c.put(p)
+			return
 		}
-		dst = append(append(dst, src[:i+1]...), '.')
-		src = src[i+1:]
+		d.c.put(p[:i+1])
+		d.c.putString(".")
+		p = p[i+1:]
 	}
 }
 
-// any appends a block of whatever octets.
-func (s *stuffer) any(dst, src []byte) []byte {
-	for len(src) > 0 {
-		if !s.midLine && src[0] == '.' {
-			dst = append(dst, '.')
+var lfDot = []byte("\n.")
+
+// write sends p, part of any message.
+func (d *dotWriter) write(p []byte) {
+	for len(p) > 0 {
+		if !d.inLine && p[0] == '.' {
+			d.c.putString(".")
 		}
-		i := bytes.IndexByte(src, '\n')
+		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
-			s.end(src)
-			return append(dst, src...)
+			d.c.put(p)
+			d.octets += int64(len(p))
+			d.inLine, d.cr = true, p[len(p)-1] == '\r'
+			return
 		}
-		crlf := i > 0 && src[i-1] == '\r' || i == 0 && s.cr
-		dst = append(dst, src[:i]...)
-		if !crlf {
-			dst = append(dst, '\r')
+		if i > 0 {
+			d.cr = p[i-1] == '\r'
 		}
-		dst = append(dst, '\n')
-		s.midLine, s.cr = false, false
-		src = src[i+1:]
+		if d.cr {
+			d.c.put(p[:i+1])
+			d.octets += int64(i) + 1
+		} else {
+			d.c.put(p[:i])
+			d.c.putString("\r\n")
+			d.octets += int64(i) + 2
+		}
+		d.inLine, d.cr = false, false
+		p = p[i+1:]
 	}
-	return dst
 }
 
-func (s *stuffer) end(src []byte) {
-	last := src[len(src)-1]
-	s.midLine, s.cr = last != '\n', last == '\r'
-}
-
-// finish appends the line end that a last line without one is given, and the
-// end mark.
-func (s *stuffer) finish(dst []byte) []byte {
-	if s.midLine {
-		dst = append(dst, "\r\n"...)
+// end gives a last line its end and sends the end mark.
+func (d *dotWriter) end() {
+	if d.inLine {
+		d.c.putString("\r\n")
+		d.octets += 2
 	}
-	return append(dst, ".\r\n"...)
+	d.c.putString(".\r\n")
 }
 
-// A topCounter finds where TOP ends: after the headers, the blank line and the
-// asked number of body lines (RFC 1939 section 7).
-type topCounter struct {
-	lines  int64 // body lines still to come
+// A topCutter finds where TOP stops: after the header, the blank line and a
+// number of body lines (RFC 1939 section 7).
+type topCutter struct {
+	lines  int64 // body lines left
 	body   bool
-	atLine bool // at the beginning of a line
-	cr     bool // the line so far is a single CR
+	length int // octets of the current line so far: 0, 1 (a CR), 2 (anything longer)
 }
 
-func newTopCounter(lines int64) *topCounter { return &topCounter{lines: lines, atLine: true} }
-
-// take gives how many octets of the block belong to the answer, and whether
-// the answer ends there.
-func (t *topCounter) take(src []byte) (n int, done bool) {
-	for n < len(src) {
+// cut returns how much of p, the next part of the message, belongs to the
+// reply, and whether that is the end of it.
+func (t *topCutter) cut(p []byte) (n int, done bool) {
+	for n < len(p) {
 		if t.body && t.lines == 0 {
 			return n, true
 		}
-		i := bytes.IndexByte(src[n:], '\n')
+		i := bytes.IndexByte(p[n:], '\n')
 		if i < 0 {
-			t.cr = t.atLine && len(src) == n+1 && src[n] == '\r'
-			t.atLine = false
-			return len(src), false
+			t.extend(p[n:])
+			return len(p), false
 		}
-		empty := t.atLine && (i == 0 || i == 1 && src[n] == '\r') || t.cr && i == 0
+		t.extend(p[n : n+i])
 		if t.body {
 			t.lines--
-		} else {
-			t.body = empty
 		}
+		t.body = t.body || t.length < 2
+		t.length = 0
 		n += i + 1
-		t.atLine, t.cr = true, false
 	}
 	return n, t.body && t.lines == 0
+}
+
+func (t *topCutter) extend(p []byte) {
+	switch {
+	case len(p) == 0:
+	case t.length == 0 && len(p) == 1 && p[0] == '\r':
+		t.length = 1
+	default:
+		t.length = 2
+	}
 }

@@ -2,7 +2,6 @@ package kpop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,113 +10,101 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 )
 
-// enter is the one door to TRANSACTION: an Identity goes in, a locked maildrop
-// comes out. On a refusal it gives no state, so that each caller stays what it
-// is: a ticketed session never falls into the password state.
-func (c *conn) enter(ctx context.Context, id *auth.Identity) (*transaction, error) {
-	account, err := c.server.Directory.Lookup(ctx, *id)
-	if err != nil {
-		return nil, c.failIdentity(ctx, id, err)
-	}
-	if !c.server.admission.addUser(account.User, c.server.Limits.PerUser) {
-		c.logRefusal(id, errTooManySessions)
-		return nil, errTooManySessions
-	}
-	holder := mailstore.Holder{
-		User: account.User, Remote: c.peer.Remote.String(), Session: c.sessionName(),
-		Since: time.Now(), UIDStyle: account.UIDStyle,
-	}
-	drop, err := c.server.Store.Open(ctx, account.Mailbox, holder)
-	if err != nil {
-		c.server.admission.removeUser(account.User)
-		return nil, c.failOpen(ctx, id, &account, err)
-	}
-	return c.begin(id, account, drop)
+// loginContext bounds a login's calls by the time that is left for it.
+func (c *conn) loginContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, c.since.Add(c.srv.limits.LoginTimeout))
 }
 
-// begin makes the transaction. From here on patience is the idle timeout's.
-func (c *conn) begin(id *auth.Identity, account auth.Account, drop mailstore.Maildrop) (*transaction, error) {
-	t := &transaction{conn: c, drop: drop, account: account}
-	c.limit = time.Time{}
-	if r, ok := drop.(mailstore.Rester); ok {
-		c.rest = func() {
-			if t.marked == 0 {
-				r.Rest()
-			}
+// proved ends each way of logging in: with err from the proof, or by entering
+// with what was proved. On a refusal the session stays in state here, after the
+// same delay whatever the cause.
+func (c *conn) proved(ctx context.Context, here state, began time.Time, id auth.Identity, err error) (state, error) {
+	var t *transaction
+	if err == nil {
+		t, err = c.enter(ctx, id)
+	}
+	if err == nil {
+		c.welcome(t)
+		return t, nil
+	}
+	r := loginRefusal(err)
+	c.refusedLogin(&id, r, err)
+	if r == refDenied || r == refProtocol {
+		c.failures++
+		if !c.sleep(ctx, c.srv.limits.FailureDelay-time.Since(began)) {
+			return here, &ending{how: "closed by server"}
+		}
+		if c.failures >= c.srv.limits.AuthFailures {
+			return here, &ending{how: "too many refused logins", reply: r}
 		}
 	}
-	c.describe(id, &account)
-	c.server.login(c, id, nil)
-	if account.Acting {
-		c.log.Warn("acting for another", "audit", true, "mechanism", id.Mechanism, "authcid", id.Authcid, "authzid", id.Authzid, "mailbox", account.Mailbox)
-	}
-	return t, c.reply("+OK maildrop locked and ready")
+	return here, r
 }
 
-// describe puts who logged in into every further log line of the session.
-func (c *conn) describe(id *auth.Identity, account *auth.Account) {
-	c.server.register(c, id, account)
-	args := []any{"mechanism", id.Mechanism, "authcid", id.Authcid, "mailbox", account.Mailbox}
-	if id.Authzid != "" {
-		args = append(args, "authzid", id.Authzid)
+// enter is the one door to TRANSACTION: who someone is goes in, the locked
+// maildrop that the directory allows comes out.
+func (c *conn) enter(ctx context.Context, id auth.Identity) (*transaction, error) {
+	account, err := c.srv.Directory.Lookup(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("kpop: directory: %w", err)
 	}
-	for _, d := range id.Detail {
-		args = append(args, d)
+	if account.Host != "" {
+		return nil, fmt.Errorf("kpop: home server %q: %w", account.Host, refElsewhere)
 	}
-	c.log = c.log.With(args...)
-	c.log.Info("login", "audit", true)
+	if !c.srv.takeUser(c, account.User) {
+		return nil, fmt.Errorf("kpop: user %q: %w", account.User, refManyUser)
+	}
+	holder := mailstore.Holder{
+		User: account.User, Remote: c.raw.RemoteAddr().String(), Session: c.name(), Since: c.since, UIDStyle: account.UIDStyle,
+	}
+	drop, err := c.srv.Store.Open(ctx, account.Mailbox, holder)
+	if err != nil {
+		c.srv.giveUser(c)
+		return nil, fmt.Errorf("kpop: mailbox %q: %w", account.Mailbox, err)
+	}
+	t := &transaction{conn: c, drop: drop, account: account}
+	c.held = t
+	t.appender, _ = drop.(mailstore.Appender)
+	t.rester, _ = drop.(mailstore.Rester)
+	c.login.Store(&login{identity: id, account: account})
+	c.srv.admit(c)
+	return t, nil
 }
 
-// fail is a login that proved nothing: every cause has one text and one delay.
-func (c *conn) fail(ctx context.Context, mechanism string, cause error) error {
-	return c.failIdentity(ctx, &auth.Identity{Mechanism: mechanism}, cause)
+// welcome answers the login and leaves its deadline behind.
+func (c *conn) welcome(t *transaction) {
+	c.loggedIn = true
+	c.bad = 0
+	c.readBy, c.writeBy = time.Time{}, time.Time{}
+	if err := c.raw.SetDeadline(time.Time{}); err != nil {
+		c.wrErr = err
+	}
+	c.traceUser(t.account.User)
+	c.ok("Maildrop is locked and ready")
+	c.logAttrs(slog.LevelDebug, "login", slog.String("user", t.account.User), slog.String("mailbox", t.account.Mailbox))
+	if c.srv.Observer.LoggedIn != nil {
+		c.srv.Observer.LoggedIn(c.info())
+	}
 }
 
-func (c *conn) failIdentity(ctx context.Context, id *auth.Identity, cause error) error {
-	c.logRefusal(id, cause)
-	c.server.login(c, id, cause)
-	r := refusalFor(cause)
-	if r == errBadResponse {
-		return r
+// refusedLogin tells the log and the observer why, and the client nothing.
+func (c *conn) refusedLogin(id *auth.Identity, r *refusal, cause error) {
+	c.logAttrs(slog.LevelInfo, "login refused",
+		slog.String("mechanism", id.Mechanism), slog.String("authcid", clip(id.Authcid)), slog.String("authzid", clip(id.Authzid)),
+		slog.String("code", r.code), slog.Any("err", cause))
+	if c.srv.Observer.Refused == nil {
+		return
 	}
-	c.failures++
-	c.pause(ctx, c.server.penalties.failed(c.peer.Remote, c.server.Limits.FailureDelay))
-	if c.failures < c.server.Limits.authFailures() {
-		return r
-	}
-	return errors.Join(c.reply("-ERR ", r.text), c.flush(), errTooManyFailures)
+	info := c.info()
+	info.Mechanism, info.Authcid, info.Authzid = id.Mechanism, clip(id.Authcid), clip(id.Authzid)
+	c.srv.Observer.Refused(info, r.code, cause)
 }
 
-var errTooManyFailures = errors.New("kpop: too many failed logins")
-
-// failOpen is a maildrop that would not open. Who holds it is told to the same
-// user only.
-func (c *conn) failOpen(ctx context.Context, id *auth.Identity, account *auth.Account, cause error) error {
-	var use *mailstore.InUseError
-	if errors.As(cause, &use) && use.Holder.User == account.User {
-		c.logRefusal(id, cause)
-		return &refusal{text: fmt.Sprintf("[IN-USE] maildrop is in use since %s from %s",
-			use.Holder.Since.UTC().Format(time.RFC3339), use.Holder.Remote)}
+// clip bounds what a client can put into one log line.
+func clip(s string) string {
+	const most = 256
+	if len(s) > most {
+		return s[:most] + "..."
 	}
-	if errors.Is(cause, mailstore.ErrUnknown) {
-		return c.failIdentity(ctx, id, cause)
-	}
-	c.logRefusal(id, cause)
-	return refusalFor(cause)
-}
-
-// logRefusal writes the cause for the operator; it goes nowhere else.
-func (c *conn) logRefusal(id *auth.Identity, cause error) {
-	args := []any{"audit", true, "mechanism", id.Mechanism, "error", cause}
-	if id.Authcid != "" {
-		args = append(args, "authcid", id.Authcid)
-	}
-	if id.Authzid != "" {
-		args = append(args, "authzid", id.Authzid)
-	}
-	var v slog.LogValuer
-	if errors.As(cause, &v) {
-		args = append(args, "refusal", v)
-	}
-	c.log.Info("login refused", args...)
+	return s
 }

@@ -7,69 +7,115 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 )
 
-// A refusal is a -ERR after which the session goes on; any other error of a
-// handler ends the session. Its text is the whole reply and never holds an
-// octet that the client or a room below sent.
+// A refusal is a -ERR reply after which the session goes on. Its text is a
+// constant: nothing a client or a library said is ever sent back.
 type refusal struct {
+	code string // response code without brackets (RFC 2449 section 8); empty: none
 	text string
-	bad  bool // counts as a bad command
+	bad  bool // counted as a bad command
 }
 
 func (r *refusal) Error() string { return r.text }
 
-// The refusals. Response codes are those of RFC 2449 section 8 and RFC 3206.
+// An ending is an error that ends the session; reply goes out before, unless
+// it is nil.
+type ending struct {
+	how   string // for the log
+	reply *refusal
+}
+
+func (e *ending) Error() string { return e.how }
+
 var (
-	errUnknownCommand  = &refusal{"unknown command", true}
-	errSyntax          = &refusal{"syntax error in arguments", true}
-	errLineTooLong     = &refusal{"line too long", true}
-	errOctets          = &refusal{"octets that no command holds", true}
-	errNoSuchMessage   = &refusal{"no such message", false}
-	errDeleted         = &refusal{"message is marked as deleted", false}
-	errGone            = &refusal{"message was removed by another program", false}
-	errUserFirst       = &refusal{"USER first", true}
-	errNeedsTLS        = &refusal{"[AUTH] needs STLS first", false}
-	errDenied          = &refusal{"[AUTH] authentication failed", false}
-	errTemporary       = &refusal{"[SYS/TEMP] temporary failure, try again later", false}
-	errPermanent       = &refusal{"[SYS/PERM] server problem, tell its operator", false}
-	errInUse           = &refusal{"[IN-USE] maildrop is in use by another session", false}
-	errLoginDelay      = &refusal{"[LOGIN-DELAY] minimum time between logins has not passed", false}
-	errReadOnly        = &refusal{"[SYS/PERM] maildrop is read-only here", false}
-	errDamaged         = &refusal{"[SYS/PERM] maildrop is damaged, tell its operator", false}
-	errCancelled       = &refusal{"authentication cancelled", false}
-	errNotBase64       = &refusal{"response is not base64", true}
-	errBadResponse     = &refusal{"malformed response", true}
-	errNoMechanism     = &refusal{"mechanism not offered", false}
-	errTLSUnavailable  = &refusal{"STLS is not available here", false}
-	errTooManySessions = &refusal{"[IN-USE] too many sessions of this user", false}
+	refUnknown  = &refusal{text: "Unknown command", bad: true}
+	refSyntax   = &refusal{text: "Syntax error", bad: true}
+	refOctets   = &refusal{text: "Only printable ASCII is allowed in a command", bad: true}
+	refTooLong  = &refusal{text: "Line too long", bad: true}
+	refNoUser   = &refusal{text: "USER comes first"}
+	refNeedTLS  = &refusal{text: "STLS is required first"}
+	refNoNumber = &refusal{text: "Message-number expected", bad: true}
+	refNoSuch   = &refusal{text: "No such message"}
+	refMarked   = &refusal{text: "Message is marked as deleted"}
+	refGone     = &refusal{text: "Message was removed by another program"}
+
+	// RFC 3206 section 5: the cause lies with the credentials. Unknown user,
+	// wrong password, refused principal and missing mailbox are all this one.
+	refDenied     = &refusal{code: "AUTH", text: "Authentication failed"}
+	refProtocol   = &refusal{text: "Malformed authentication response"}
+	refCancelled  = &refusal{text: "Authentication cancelled"} // RFC 5034 section 4
+	refMechanism  = &refusal{text: "Unknown authentication mechanism"}
+	refNoPassword = &refusal{text: "Passwords are not taken here"}
+	refNoSTLS     = &refusal{text: "STLS is not possible here"}
+	refInUse      = &refusal{code: "IN-USE", text: "Maildrop is in use by another session"} // RFC 2449 section 8.1.2
+	refLoginDelay = &refusal{code: "LOGIN-DELAY", text: "Logged in too recently"}           // RFC 2449 section 8.1.1
+	refTemporary  = &refusal{code: "SYS/TEMP", text: "Temporary failure, try again later"}  // RFC 3206 section 4
+	refPermanent  = &refusal{code: "SYS/PERM", text: "Failure of the server, ask its operator"}
+	refElsewhere  = &refusal{code: "SYS/PERM", text: "Maildrop is on another server"}
+	refManyUser   = &refusal{code: "SYS/TEMP", text: "Too many sessions of this user"}
+	refBusy       = &refusal{code: "SYS/TEMP", text: "Too many connections, try again later"}
+	refDraining   = &refusal{code: "SYS/TEMP", text: "Server is shutting down, try again later"}
+	refUpdate     = &refusal{code: "SYS/TEMP", text: "Some deleted messages not removed"} // RFC 1939 section 6
+	refUpdatePerm = &refusal{code: "SYS/PERM", text: "Some deleted messages not removed"}
 )
 
-// refusalFor is the one map from what the rooms below say to what the client
-// hears. Unknown users, wrong passwords, refused principals and missing
-// mailboxes sound alike.
-func refusalFor(err error) *refusal {
+// loginRefusal is the one map from what a login ended in to a reply.
+func loginRefusal(err error) *refusal {
 	var r *refusal
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.Is(err, mailstore.ErrInUse):
-		return errInUse
-	case errors.Is(err, mailstore.ErrLoginDelay):
-		return errLoginDelay
-	case errors.Is(err, mailstore.ErrReadOnly):
-		return errReadOnly
-	case errors.Is(err, mailstore.ErrDamaged):
-		return errDamaged
-	case errors.Is(err, mailstore.ErrGone):
-		return errGone
-	case errors.Is(err, auth.ErrProtocol):
-		return errBadResponse
 	case errors.Is(err, auth.ErrTemporary), errors.Is(err, mailstore.ErrTemporary):
-		return errTemporary
-	case errors.Is(err, auth.ErrPermanent):
-		return errPermanent
-	case errors.Is(err, auth.ErrDenied), errors.Is(err, mailstore.ErrUnknown):
-		return errDenied
-	default:
-		return errTemporary
+		return refTemporary
+	case errors.Is(err, auth.ErrPermanent), errors.Is(err, mailstore.ErrDamaged), errors.Is(err, mailstore.ErrReadOnly):
+		return refPermanent
+	case errors.Is(err, auth.ErrProtocol):
+		return refProtocol
+	case errors.Is(err, mailstore.ErrInUse):
+		return refInUse
+	case errors.Is(err, mailstore.ErrLoginDelay):
+		return refLoginDelay
 	}
+	return refDenied // auth.ErrDenied, mailstore.ErrUnknown, and whatever is not known to be harmless
+}
+
+// storeRefusal maps what reading or updating a maildrop ended in.
+func storeRefusal(err error) *refusal {
+	switch {
+	case errors.Is(err, mailstore.ErrGone):
+		return refGone
+	case errors.Is(err, mailstore.ErrDamaged), errors.Is(err, mailstore.ErrReadOnly):
+		return refPermanent
+	}
+	return refTemporary
+}
+
+// ok appends a one-line +OK reply.
+func (c *conn) ok(text string) {
+	c.room(len(text) + 6)
+	c.out = append(c.out, "+OK "...)
+	c.out = append(c.out, text...)
+	c.endReply(len(text) + 4)
+}
+
+// no appends a -ERR reply.
+func (c *conn) no(r *refusal) {
+	n := len(r.text) + len(r.code) + 8
+	c.room(n + 2)
+	start := len(c.out)
+	c.out = append(c.out, "-ERR "...)
+	if r.code != "" {
+		c.out = append(c.out, '[')
+		c.out = append(c.out, r.code...)
+		c.out = append(c.out, "] "...)
+	}
+	c.out = append(c.out, r.text...)
+	c.endReply(len(c.out) - start)
+}
+
+// endReply ends the reply whose n octets are the last in the buffer.
+func (c *conn) endReply(n int) {
+	if c.trace {
+		c.traceServer(c.out[len(c.out)-n:])
+	}
+	c.out = append(c.out, '\r', '\n')
 }

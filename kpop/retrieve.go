@@ -1,234 +1,248 @@
 package kpop
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log/slog"
+	"os"
 	"strconv"
-	"sync"
 
 	"github.com/kpopd/kpopd/mailstore"
 )
 
-// smallMessage is what is read whole into a buffer and goes out together with
-// its neighbours; larger ones are streamed in blocks.
 const (
-	smallMessage = 48 << 10
-	blockSize    = 256 << 10
+	// smallMessage is the most that is read straight into the output buffer.
+	smallMessage = 32 << 10
+	// topBlock is the first read of TOP: most headers end within it.
+	topBlock = 16 << 10
 )
 
-var (
-	scratches = sync.Pool{New: func() any { b := make([]byte, 0, smallMessage+512); return &b }}
-	blocks    = sync.Pool{New: func() any { return new([blockSize]byte) }}
-)
+// errShort: the message gave fewer octets than it said it had.
+var errShort = errors.New("message is shorter than the maildrop says")
 
-// errShort is a message that has fewer octets than was promised. The reply has
-// begun, so that only closing the connection can tell the client.
-var errShort = errors.New("kpop: message is shorter than its size")
-
-// retr is RETR (RFC 1939 section 5).
-func (t *transaction) retr(_ context.Context, args [][]byte) (state, error) {
-	n, err := t.number(args[0])
+// retr sends a message (RFC 1939 section 5, RETR).
+func (t *transaction) retr(_ context.Context, cmd *command) (state, error) {
+	n, err := t.number(cmd.arg[0])
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	size, err := t.drop.Size(n)
 	if err != nil {
-		return nil, t.trouble(err)
+		return t, t.refuse("RETR", n, err)
 	}
-	if err := t.sendSmall(n, size); !errors.Is(err, errNotSmall) {
-		return t.sent(n, size, err)
+	if err := t.send(n, size, nil); err != nil {
+		return t, err
 	}
-	return t.sent(n, size, t.sendLarge(n, size))
+	t.retrieved.set(n)
+	t.retrCount.Add(1)
+	return t, nil
 }
 
-// sent books a message that has gone out whole.
-func (t *transaction) sent(n mailstore.Number, size int64, err error) (state, error) {
+// top sends a message's header and its first lines (RFC 1939 section 7, TOP).
+func (t *transaction) top(_ context.Context, cmd *command) (state, error) {
+	n, err := t.number(cmd.arg[0])
 	if err != nil {
-		return nil, err
+		return t, err
 	}
-	t.retrieved.set(int(n), t.drop.Len())
-	t.stats.retrieved++
-	t.stats.octets += size
-	return t, t.relieve()
+	lines, err := parseCount(cmd.arg[1])
+	if err != nil {
+		return t, err
+	}
+	if err := t.send(n, -1, &topCutter{lines: lines}); err != nil {
+		return t, err
+	}
+	t.topCount.Add(1)
+	return t, nil
 }
 
-func (t *transaction) promise(size int64) {
-	b := append(*t.output(), "+OK "...)
-	*t.out = append(strconv.AppendInt(b, size, 10), " octets\r\n"...)
-}
-
-var errNotSmall = errors.New("kpop: message is not small")
-
-// sendSmall reads the message straight into the output when nothing has to
-// change on the wire, else through a scratch buffer (BenchmarkRetrSmall).
-func (t *transaction) sendSmall(n mailstore.Number, size int64) error {
-	store, ok := t.drop.(mailstore.Appender)
-	if !ok || size > smallMessage {
-		return errNotSmall
-	}
-	start := len(*t.output())
-	t.promise(size)
-	body := len(*t.out)
-	out, form, ok, err := store.AppendMessage(*t.out, n, smallMessage)
-	if err != nil || !ok {
-		*t.out = (*t.out)[:start]
-		if err != nil {
-			return t.trouble(err)
+// send sends message n, whole when cut is nil. Nothing but a refusal has gone
+// out when it returns one.
+func (t *transaction) send(n mailstore.Number, size int64, cut *topCutter) error {
+	if t.appender != nil {
+		if done, err := t.sendSmall(n, size, cut); done || err != nil {
+			return err
 		}
-		return errNotSmall
 	}
-	*t.out = out
-	if form == mailstore.FormPlain {
-		*t.out = append(*t.out, ".\r\n"...)
-		return nil
-	}
-	scratch := scratches.Get().(*[]byte)
-	*scratch = append((*scratch)[:0], out[body:]...)
-	var s stuffer
-	*t.out = s.finish(s.block(out[:body], *scratch, form))
-	scratches.Put(scratch)
-	return nil
-}
-
-func (s *stuffer) block(dst, src []byte, form mailstore.Form) []byte {
-	if form == mailstore.FormAny {
-		return s.any(dst, src)
-	}
-	return s.canonical(dst, src)
-}
-
-// sendLarge streams: by the kernel from the file where it can, else in blocks.
-func (t *transaction) sendLarge(n mailstore.Number, size int64) error {
 	m, err := t.drop.Open(n)
 	if err != nil {
-		return t.trouble(err)
+		return t.refuse("open", n, err)
 	}
-	defer m.Close() //nolint:errcheck // read only
-	t.promise(size)
-	if file, ok := m.(mailstore.FileMessage); ok && m.Form() == mailstore.FormPlain {
-		if tcp, ok := t.rw.(*net.TCPConn); ok {
-			return t.sendFile(tcp, file)
-		}
+	defer m.Close()
+	t.greetMessage(size)
+	d := dotWriter{c: t.conn}
+	if err := t.sendOpen(m, &d, cut); err != nil {
+		// The reply has begun: only a lost connection tells the client that
+		// what it has is not the message.
+		t.warn("message cut short", n, err)
+		return &ending{how: "message cut short"}
 	}
-	var s stuffer
-	err = t.blocks(m, func(block []byte) (bool, error) {
-		*t.out = s.block(*t.out, block, m.Form())
-		return false, t.relieve()
-	})
-	if err != nil {
-		return err
-	}
-	*t.out = s.finish(*t.out)
+	t.finish(n, &d, size)
 	return nil
 }
 
-// sendFile lets the kernel copy a message that goes out as it is stored.
-func (t *transaction) sendFile(tcp *net.TCPConn, m mailstore.FileMessage) error {
+// sendSmall reads a small message straight behind its reply line. When it needs
+// no stuffing it is sent as it lies.
+func (t *transaction) sendSmall(n mailstore.Number, size int64, cut *topCutter) (bool, error) {
+	t.room(smallMessage + 64)
+	mark := len(t.out)
+	t.greetMessage(size)
+	start := len(t.out)
+	out, canonical, ok, err := t.appender.AppendMessage(t.out, n, smallMessage)
+	if err != nil || !ok {
+		t.out = t.out[:mark]
+		if err != nil {
+			err = t.refuse("read", n, err)
+		}
+		return false, err
+	}
+	text := out[start:]
+	if cut != nil {
+		end, _ := cut.cut(text)
+		text = text[:end]
+	}
+	d := dotWriter{c: t.conn}
+	if canonical && (len(text) == 0 || text[0] != '.' && text[len(text)-1] == '\n') && !bytes.Contains(text, lfDot) {
+		t.out = out[:start+len(text)]
+		d.octets = int64(len(text))
+	} else {
+		t.restuff(&d, text, start, canonical)
+	}
+	t.finish(n, &d, size)
+	return true, nil
+}
+
+// restuff writes text, which lies in the output buffer itself, by way of a copy.
+func (t *transaction) restuff(d *dotWriter, text []byte, start int, canonical bool) {
+	block := t.srv.pools.block.Get().(*[blockSize]byte)
+	defer t.srv.pools.block.Put(block)
+	text = block[:copy(block[:], text)]
+	t.out = t.out[:start]
+	if canonical {
+		d.writeCanonical(text)
+	} else {
+		d.write(text)
+	}
+}
+
+// greetMessage appends the reply line of RETR, or of TOP when size is not known.
+func (t *transaction) greetMessage(size int64) {
+	t.room(64)
+	mark := len(t.out)
+	t.out = append(t.out, "+OK"...)
+	if size >= 0 {
+		t.out = append(t.out, ' ')
+		t.out = strconv.AppendInt(t.out, size, 10)
+		t.out = append(t.out, " octets"...)
+	}
+	t.endReply(len(t.out) - mark)
+}
+
+// finish ends the reply and holds the octets sent against those announced.
+func (t *transaction) finish(n mailstore.Number, d *dotWriter, size int64) {
+	d.end()
+	if t.trace {
+		t.traceData(d.octets)
+	}
+	if size >= 0 && d.octets != size {
+		t.warn("size differs from the octets sent", n, fmt.Errorf("announced %d, sent %d", size, d.octets))
+	}
+}
+
+// sendOpen sends an open message in blocks.
+func (t *transaction) sendOpen(m mailstore.Message, d *dotWriter, cut *topCutter) error {
+	block := t.srv.pools.block.Get().(*[blockSize]byte)
+	defer t.srv.pools.block.Put(block)
+	if f, ok := m.(mailstore.FileMessage); ok && cut == nil && t.sendsFiles() && m.Canonical() {
+		return t.sendFile(f, d, block[:])
+	}
+	next := block[:]
+	if cut != nil {
+		next = block[:topBlock]
+	}
+	for left := m.Stored(); left > 0 && t.wrErr == nil; next = block[:] {
+		part := next[:min(left, int64(len(next)))]
+		if got, err := io.ReadFull(m, part); err != nil {
+			return fmt.Errorf("kpop: %w after %d octets: %w", errShort, m.Stored()-left+int64(got), err)
+		}
+		left -= int64(len(part))
+		done := false
+		if cut != nil {
+			var end int
+			end, done = cut.cut(part)
+			part = part[:end]
+		}
+		if m.Canonical() {
+			d.writeCanonical(part)
+		} else {
+			d.write(part)
+		}
+		if done {
+			break
+		}
+	}
+	return t.wrErr
+}
+
+// sendsFiles says whether the kernel can copy from a file to the client.
+func (c *conn) sendsFiles() bool { return c.direct != nil }
+
+// sendFile looks for dots block by block and lets the kernel send the blocks
+// that have none: scanning is cheaper than copying to the socket.
+// BenchmarkRetrFile shows what it buys.
+func (t *transaction) sendFile(m mailstore.FileMessage, d *dotWriter, block []byte) error {
+	file := m.File()
+	for at, left := int64(0), m.Stored(); left > 0; {
+		part := block[:min(left, int64(len(block)))]
+		if _, err := file.ReadAt(part, at); err != nil {
+			return fmt.Errorf("kpop: %w at octet %d: %w", errShort, at, err)
+		}
+		stuffed := bytes.Contains(part, lfDot) || (!d.inLine && part[0] == '.')
+		if stuffed || len(part) < outSize/16 {
+			d.writeCanonical(part)
+		} else if err := t.copyFile(file, at, part, d); err != nil {
+			return err
+		}
+		if t.wrErr != nil {
+			return t.wrErr
+		}
+		at += int64(len(part))
+		left -= int64(len(part))
+	}
+	return nil
+}
+
+// copyFile has the kernel send the part of file at offset at.
+func (t *transaction) copyFile(file *os.File, at int64, part []byte, d *dotWriter) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	for left := m.Stored(); left > 0; {
-		if err := t.extendWrite(); err != nil {
-			return err
-		}
-		n, err := tcp.ReadFrom(io.LimitReader(m.File(), min(left, 8<<20)))
-		t.stats.sent += n
-		left -= n
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fmt.Errorf("%w: %d octets are missing", errShort, left)
-		}
+	if _, err := file.Seek(at, io.SeekStart); err != nil {
+		return fmt.Errorf("kpop: seek: %w", err)
 	}
-	t.put(".\r\n")
-	return nil
-}
-
-// blocks feeds a message's octets to use until it is done or the message ends,
-// which must not be before its stored size.
-func (t *transaction) blocks(m mailstore.Message, use func([]byte) (done bool, err error)) error {
-	buf := blocks.Get().(*[blockSize]byte)
-	defer blocks.Put(buf)
-	for left := m.Stored(); left > 0; {
-		n, err := m.Read(buf[:min(left, blockSize)])
-		if n == 0 {
-			return fmt.Errorf("%w: %d octets are missing: %w", errShort, left, err)
-		}
-		left -= int64(n)
-		if done, err := use(buf[:n]); done || err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// top is TOP (RFC 1939 section 7): headers, blank line, so many body lines.
-func (t *transaction) top(_ context.Context, args [][]byte) (state, error) {
-	n, err := t.number(args[0])
+	t.limitWrite()
+	sent, err := t.tcp.ReadFrom(&io.LimitedReader{R: file, N: int64(len(part))})
+	t.sent.Add(sent)
 	if err != nil {
-		return nil, err
-	}
-	lines, ok := decimal(args[1])
-	if !ok {
-		return nil, errSyntax
-	}
-	if err := t.topSmall(n, lines); !errors.Is(err, errNotSmall) {
-		return t.topped(err)
-	}
-	return t.topped(t.topLarge(n, lines))
-}
-
-func (t *transaction) topped(err error) (state, error) {
-	if err != nil {
-		return nil, err
-	}
-	t.stats.topped++
-	return t, t.relieve()
-}
-
-func (t *transaction) topSmall(n mailstore.Number, lines int64) error {
-	store, ok := t.drop.(mailstore.Appender)
-	if !ok {
-		return errNotSmall
-	}
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	whole, form, ok, err := store.AppendMessage((*scratch)[:0], n, smallMessage)
-	switch {
-	case err != nil:
-		return t.trouble(err)
-	case !ok:
-		return errNotSmall
-	}
-	*scratch = whole[:0]
-	end, _ := newTopCounter(lines).take(whole)
-	var s stuffer
-	b := append(*t.output(), "+OK\r\n"...)
-	*t.out = s.finish(s.block(b, whole[:end], form))
-	return nil
-}
-
-func (t *transaction) topLarge(n mailstore.Number, lines int64) error {
-	m, err := t.drop.Open(n)
-	if err != nil {
-		return t.trouble(err)
-	}
-	defer m.Close() //nolint:errcheck // read only
-	t.put("+OK\r\n")
-	var s stuffer
-	counter := newTopCounter(lines)
-	err = t.blocks(m, func(block []byte) (bool, error) {
-		end, done := counter.take(block)
-		*t.out = s.block(*t.out, block[:end], m.Form())
-		return done, t.relieve()
-	})
-	if err != nil {
+		t.wrErr = err
 		return err
 	}
-	*t.out = s.finish(*t.out)
+	if sent < int64(len(part)) {
+		return fmt.Errorf("kpop: %w at octet %d", errShort, at+sent)
+	}
+	d.octets += sent
+	d.inLine = part[len(part)-1] != '\n'
 	return nil
+}
+
+// refuse logs why a message cannot be had and says so to the client.
+func (t *transaction) refuse(what string, n mailstore.Number, err error) *refusal {
+	t.warn("message cannot be read", n, fmt.Errorf("kpop: %s: %w", what, err))
+	return storeRefusal(err)
+}
+
+func (t *transaction) warn(text string, n mailstore.Number, err error) {
+	t.logAttrs(slog.LevelWarn, text, slog.Int("message", int(n)), slog.String("mailbox", t.account.Mailbox), slog.Any("err", err))
 }

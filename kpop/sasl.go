@@ -6,144 +6,196 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 )
 
-// auth is AUTH (RFC 5034 section 4): without a mechanism it lists them.
-func (a *authorization) auth(ctx context.Context, args [][]byte) (state, error) {
-	offered := a.mechanisms()
-	if len(args) == 0 {
-		return a, a.listMechanisms(offered)
+// saslRounds bounds a dialogue that never ends.
+const saslRounds = 32
+
+// offers says whether mechanism m can be used now.
+func (c *conn) offers(m *auth.Mechanism, peer auth.Peer) bool {
+	switch {
+	case c.port.RequireTLS && c.tls == nil:
+		return false
+	case m.Plaintext && !c.passwordsAllowed():
+		return false
 	}
-	m, err := pick(offered, string(args[0]))
+	return m.Usable == nil || m.Usable(peer)
+}
+
+// auth is the AUTH command (RFC 5034 section 4). Without argument it lists the
+// mechanisms, an older habit that clients keep.
+func (a *authorization) auth(ctx context.Context, cmd *command) (state, error) {
+	peer := a.peer()
+	if cmd.n == 0 {
+		a.listMechanisms(peer)
+		return a, nil
+	}
+	m := a.mechanism(string(cmd.arg[0]), peer)
+	if m == nil {
+		return a, refMechanism
+	}
+	response, err := initialResponse(cmd)
 	if err != nil {
-		return nil, a.whyNot(string(args[0]))
+		return a, err
 	}
-	var initial []byte // nil: none was sent
-	if len(args) == 2 {
-		if initial, err = decodeInitial(args[1]); err != nil {
-			return nil, errNotBase64
+	began := time.Now()
+	ctx, cancel := a.loginContext(ctx)
+	defer cancel()
+	x := m.Begin(peer)
+	id, err := a.dialogue(ctx, x, response)
+	var r *refusal
+	if err != nil && (isConnError(err) || errors.As(err, &r)) {
+		return a, err
+	}
+	next, err := a.proved(ctx, a, began, mechanismIdentity(id, m.Name), err)
+	if t, ok := next.(*transaction); ok && err == nil {
+		return t, t.layer(x)
+	}
+	return next, err
+}
+
+func mechanismIdentity(id *auth.Identity, mechanism string) auth.Identity {
+	if id == nil {
+		return auth.Identity{Mechanism: mechanism}
+	}
+	return *id
+}
+
+func (a *authorization) listMechanisms(peer auth.Peer) {
+	a.ok("Mechanisms follow")
+	for i := range a.port.Mechanisms {
+		if m := &a.port.Mechanisms[i]; a.offers(m, peer) {
+			a.putString(m.Name)
+			a.putString("\r\n")
 		}
 	}
-	exchange := m.Begin(a.peer)
-	id, err := a.converse(ctx, exchange, initial)
+	a.putString(".\r\n")
+}
+
+func (a *authorization) mechanism(name string, peer auth.Peer) *auth.Mechanism {
+	for i := range a.port.Mechanisms {
+		if m := &a.port.Mechanisms[i]; strings.EqualFold(m.Name, name) && a.offers(m, peer) {
+			return m
+		}
+	}
+	return nil
+}
+
+// initialResponse is nil without one, and empty but not nil for "=" (RFC 5034
+// section 4).
+func initialResponse(cmd *command) ([]byte, error) {
+	switch {
+	case cmd.n < 2:
+		return nil, nil
+	case string(cmd.arg[1]) == "=":
+		return []byte{}, nil
+	}
+	return decode(cmd.arg[1])
+}
+
+// connError marks an error of the connection among those of an exchange.
+type connError struct{ error }
+
+func (e connError) Unwrap() error { return e.error }
+
+func isConnError(err error) bool {
+	var c connError
+	return errors.As(err, &c)
+}
+
+// dialogue runs an exchange to its identity.
+func (a *authorization) dialogue(ctx context.Context, x auth.Exchange, response []byte) (*auth.Identity, error) {
+	for range saslRounds {
+		challenge, id, err := x.Next(ctx, response)
+		if err != nil || id != nil {
+			return id, err
+		}
+		a.challenge(challenge)
+		if response, err = a.response(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("kpop: no end after %d rounds: %w", saslRounds, auth.ErrProtocol)
+}
+
+// challenge sends "+ " and base64; an empty challenge keeps the blank, which
+// clients insist on.
+func (a *authorization) challenge(p []byte) {
+	a.putString("+ ")
+	text := base64.StdEncoding.AppendEncode(nil, p)
+	a.traceSecret("S", len(text))
+	a.put(text)
+	a.putString("\r\n")
+}
+
+// response reads the client's line: base64, or "*" to cancel (RFC 5034 section 4).
+func (a *authorization) response() ([]byte, error) {
+	line, err := a.readLimited(func([]byte) int { return a.srv.limits.SASLLine })
 	var r *refusal
 	switch {
 	case errors.As(err, &r):
 		return nil, r
-	case errors.Is(err, errConnection):
-		return nil, err
 	case err != nil:
-		return nil, a.fail(ctx, m.Name, err)
+		return nil, connError{err}
 	}
-	return a.enterLayered(ctx, id, exchange)
+	a.traceSecret("C", len(line))
+	if string(line) == "*" {
+		return nil, refCancelled
+	}
+	return decode(line)
 }
 
-func (a *authorization) listMechanisms(offered []auth.Mechanism) error {
-	b := append(*a.output(), "+OK\r\n"...)
-	for _, m := range offered {
-		b = append(append(b, m.Name...), "\r\n"...)
+// decode is strict: no line ends, which the library would skip, and no bits
+// behind the end.
+func decode(text []byte) ([]byte, error) {
+	raw := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Strict().Decode(raw, text)
+	if err != nil || bytes.IndexByte(text, '\r') >= 0 {
+		return nil, &refusal{text: refProtocol.text, bad: true}
 	}
-	*a.out = append(b, ".\r\n"...)
-	return a.relieve()
+	return raw[:n], nil
 }
 
-func pick(offered []auth.Mechanism, name string) (auth.Mechanism, error) {
-	for _, m := range offered {
-		if strings.EqualFold(m.Name, name) {
-			return m, nil
-		}
-	}
-	return auth.Mechanism{}, errNoMechanism
-}
-
-// whyNot tells a client that asks for a password mechanism in clear what to do.
-func (a *authorization) whyNot(name string) *refusal {
-	if _, err := pick(a.port.Mechanisms, name); err == nil && a.canSTLS() {
-		return errNeedsTLS
-	}
-	return errNoMechanism
-}
-
-// decodeInitial reads an initial response; "=" is one of no octets, which is
-// something else than none (RFC 5034 section 4).
-func decodeInitial(b []byte) ([]byte, error) {
-	if len(b) == 1 && b[0] == '=' {
-		return []byte{}, nil
-	}
-	return decodeBase64(bytes.TrimRight(b, " "))
-}
-
-func decodeBase64(b []byte) ([]byte, error) {
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
-	n, err := base64.StdEncoding.Strict().Decode(out, b)
-	return out[:n], err
-}
-
-// errConnection marks what ends the connection in the middle of an exchange.
-var errConnection = errors.New("kpop: connection lost during authentication")
-
-// maxSteps bounds an exchange: GSSAPI takes four, LOGIN three.
-const maxSteps = 10
-
-// converse runs an exchange to its end. A "*" alone cancels it (RFC 5034
-// section 4).
-func (a *authorization) converse(ctx context.Context, e auth.Exchange, response []byte) (*auth.Identity, error) {
-	for range maxSteps {
-		challenge, id, err := e.Next(ctx, response)
-		if err != nil {
-			return nil, err
-		}
-		if id != nil {
-			return id, nil
-		}
-		if response, err = a.challenge(challenge); err != nil {
-			return nil, err
-		}
-	}
-	return nil, fmt.Errorf("kpop: SASL exchange has no end: %w", auth.ErrProtocol)
-}
-
-// challenge sends one and reads the response.
-func (a *authorization) challenge(challenge []byte) ([]byte, error) {
-	b := append(*a.output(), "+ "...)
-	*a.out = append(base64.StdEncoding.AppendEncode(b, challenge), "\r\n"...)
-	line, err := a.readLine(a.server.Limits.saslLine())
-	switch {
-	case errors.Is(err, errLong):
-		return nil, errLineTooLong
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", errConnection, err)
-	case len(line) == 1 && line[0] == '*':
-		return nil, errCancelled
-	}
-	response, err := decodeBase64(line)
-	if err != nil {
-		return nil, errNotBase64
-	}
-	return response, nil
-}
-
-// enterLayered goes through the door and puts the security layer on, which
-// covers everything behind our +OK (RFC 4422 section 3.7).
-func (a *authorization) enterLayered(ctx context.Context, id *auth.Identity, e auth.Exchange) (state, error) {
-	t, err := a.enter(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	layered, ok := e.(auth.Layered)
+// layer puts the negotiated security layer, if any, between the session and
+// the connection (RFC 4422 section 3.7). The reply to AUTH goes out in clear
+// before; what the client has sent behind its last response is the layer's.
+func (t *transaction) layer(x auth.Exchange) error {
+	layered, ok := x.(auth.Layered)
 	if !ok {
-		return t, nil
+		return nil
 	}
-	if err := a.flush(); err != nil {
-		return t, err
+	held := &heldConn{Conn: t.nc}
+	wrapped := layered.Layer(held)
+	if wrapped == nil {
+		return nil
 	}
-	// What the client sent ahead is under the layer already.
-	if wrapped := layered.Layer(a.readAhead()); wrapped != nil {
-		a.discardInput()
-		a.rw, a.layered = wrapped, true
+	if err := t.flush(); err != nil {
+		return err
 	}
-	return t, nil
+	held.left = bytes.Clone(t.in[t.r:t.w])
+	t.releaseIn()
+	t.nc, t.direct, t.ready, t.layered = wrapped, nil, nil, true
+	return nil
+}
+
+// A heldConn is a connection whose next octets were read already.
+type heldConn struct {
+	net.Conn
+	left []byte
+}
+
+func (h *heldConn) Read(p []byte) (int, error) {
+	if len(h.left) == 0 {
+		return h.Conn.Read(p)
+	}
+	n := copy(p, h.left)
+	if h.left = h.left[n:]; len(h.left) == 0 {
+		h.left = nil
+	}
+	return n, nil
 }

@@ -1,126 +1,138 @@
 package kpop
 
 import (
-	"context"
-	"sort"
-	"time"
-
-	"github.com/kpopd/kpopd/auth"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
 )
 
-// track adds a connection to those that Sessions, Kick and Shutdown see.
-func (s *Server) track(c *conn, info *SessionInfo) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = make(map[*conn]*SessionInfo)
-	}
-	s.open[c] = info
-}
-
-func (s *Server) untrack(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, c)
-}
-
-// register notes who a connection belongs to.
-func (s *Server) register(c *conn, id *auth.Identity, account *auth.Account) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if info := s.open[c]; info != nil {
-		info.User, info.Mailbox = account.User, account.Mailbox
-		info.Mechanism, info.Authcid, info.TLS = id.Mechanism, id.Authcid, c.peer.TLS != nil
-	}
-}
-
-func (c *conn) sessionName() string {
-	c.server.mu.Lock()
-	defer c.server.mu.Unlock()
-	return c.server.open[c].ID
-}
-
-// Sessions lists the open connections, oldest first.
+// Sessions lists the connections, oldest first.
 func (s *Server) Sessions() []SessionInfo {
+	s.prepare()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]SessionInfo, 0, len(s.open))
-	for _, info := range s.open {
-		out = append(out, *info)
+	all := make([]*conn, 0, len(s.conns))
+	for _, c := range s.conns {
+		all = append(all, c)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Since.Before(out[j].Since) })
-	return out
+	s.mu.Unlock()
+	infos := make([]SessionInfo, len(all))
+	for i, c := range all {
+		infos[i] = c.info()
+	}
+	slices.SortFunc(infos, func(a, b SessionInfo) int {
+		if order := a.Since.Compare(b.Since); order != 0 {
+			return order
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return infos
 }
 
-// Kick ends the session of that ID; what it marked stays. It says whether there
-// was one.
+// Kick closes the session that Sessions calls id, without UPDATE unless it is
+// in it already. It says whether there was one.
 func (s *Server) Kick(id string) bool {
+	s.prepare()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c, info := range s.open {
-		if info.ID == id {
-			c.log.Warn("session kicked", "audit", true)
-			c.hangUp()
+	for _, c := range s.conns {
+		if c.name() == id {
+			c.stop("kicked")
 			return true
 		}
 	}
 	return false
 }
 
-// hangUp ends a session from another goroutine: at once when it waits for its
-// client, after the command when it works.
-func (c *conn) hangUp() {
-	c.closed.Store(true)
-	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
-}
-
-// Shutdown drains: new connections are turned away, sessions end when they next
-// wait for their client, and those in UPDATE finish. When ctx ends before they
-// do, the rest is cut off.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	done := make(chan struct{})
-	go func() {
-		s.sessions.Wait()
-		close(done)
-	}()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		s.endIdle()
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return s.cut(done)
-		case <-tick.C:
-		}
-	}
-}
-
-// endIdle hangs up on the sessions that wait for their clients before login,
-// and tells the others at their next command.
-func (s *Server) endIdle() {
+// register counts a new connection, or says why it cannot be served.
+func (s *Server) register(c *conn) (*refusal, string) {
+	prefix := s.prefixOf(c.raw.RemoteAddr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.open {
-		if !c.busy.Load() {
-			c.hangUp()
-		}
+	switch {
+	case s.draining:
+		return refDraining, "shutting down"
+	case full(len(s.conns), s.limits.MaxConnections):
+		return refBusy, "too many connections"
+	case full(s.waiting, s.limits.MaxUnauthenticated):
+		return refBusy, "too many connections before login"
+	case full(s.prefixes[prefix], s.limits.MaxPerPrefix):
+		return refBusy, "too many connections from this prefix"
+	}
+	s.lastID++
+	c.id, c.prefix = s.lastID, prefix
+	s.conns[c.id] = c
+	s.prefixes[prefix]++
+	s.waiting++
+	return nil, ""
+}
+
+func full(n, limit int) bool { return limit >= 0 && n >= limit }
+
+// admit moves c from those before login to those after.
+func (s *Server) admit(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting--
+	c.admitted = true
+}
+
+// forget is register undone, and what login took.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c.id)
+	drop(s.prefixes, c.prefix)
+	if c.user != "" {
+		drop(s.users, c.user)
+	}
+	if !c.admitted {
+		s.waiting--
+	}
+	if s.draining && len(s.conns) == 0 {
+		close(s.idle)
 	}
 }
 
-func (s *Server) cut(done <-chan struct{}) error {
+// takeUser counts c as a session of user, unless there are too many.
+func (s *Server) takeUser(c *conn, user string) bool {
 	s.mu.Lock()
-	for c := range s.open {
-		c.closed.Store(true)
-		_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	defer s.mu.Unlock()
+	if full(s.users[user], s.limits.MaxPerUser) {
+		return false
 	}
-	s.mu.Unlock()
-	select {
-	case <-done:
-		return nil
-	case <-time.After(updateTime):
-		return context.DeadlineExceeded
+	s.users[user]++
+	c.user = user
+	return true
+}
+
+func (s *Server) giveUser(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	drop(s.users, c.user)
+	c.user = ""
+}
+
+// drop counts one off; a name with none is forgotten.
+func drop(counts map[string]int, name string) {
+	if counts[name]--; counts[name] <= 0 {
+		delete(counts, name)
 	}
+}
+
+// prefixOf is the address prefix that limits are counted by.
+func (s *Server) prefixOf(remote net.Addr) string {
+	at, err := netip.ParseAddrPort(remote.String())
+	if err != nil {
+		return remote.Network()
+	}
+	bits, ip := s.limits.PrefixV6, at.Addr().Unmap().WithZone("")
+	if ip.Is4() {
+		bits = s.limits.PrefixV4
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil {
+		return ip.String()
+	}
+	return prefix.String()
 }

@@ -1,115 +1,153 @@
 package kpop
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"log/slog"
+	"io"
+	"net"
+	"os"
 	"time"
 )
 
-// A state is where a session stands. do runs one line and gives the next state:
-// nil with an error means stay, nil without one means hang up.
+// A state is where a session stands (RFC 1939 section 3).
 type state interface {
-	do(ctx context.Context, line []byte) (state, error)
-
-	// lineLimit is the longest line taken, in octets.
-	lineLimit() int
-
-	// close leaves without UPDATE (RFC 1939 section 6: a session that ends
-	// otherwise than by QUIT removes nothing).
-	close() error
+	// do runs one command and gives the state after it. A *refusal leaves the
+	// state as it was; nil is the end.
+	do(ctx context.Context, cmd *command) (state, error)
+	shown(verb []byte) (arguments int, known bool)
+	// longLine says whether line may be an AUTH command, longer than others.
+	longLine(line []byte) bool
 }
 
-// run is the only loop: it reads lines, hands them to the state, and is the one
-// place that turns a refusal into -ERR and counts bad commands.
-func (c *conn) run(ctx context.Context, s state) (ended error) {
-	defer func() {
-		if err := s.close(); err != nil {
-			c.log.Warn("maildrop did not close cleanly", "error", err)
-		}
-	}()
+// run is the session's only loop. It says how the session ended; what a login
+// holds is given back by conn.leave.
+func (c *conn) run(ctx context.Context, s state) string {
 	for {
-		line, err := c.readLine(s.lineLimit())
-		if errors.Is(err, errLong) {
-			err = c.refuse(errLineTooLong)
-			if err != nil {
-				return err
-			}
-			continue
+		next, err := c.step(ctx, s)
+		if err == nil && next == nil {
+			return "quit"
 		}
-		if err != nil {
-			return err
-		}
-		next, err := c.dispatch(ctx, s, line)
-		if err != nil {
-			return err
-		}
-		if next == nil {
-			return c.flush()
+		if end := c.settle(err); end != nil {
+			return end.how
 		}
 		s = next
 	}
 }
 
-// dispatch runs one line. On a refusal the state stays.
-func (c *conn) dispatch(ctx context.Context, s state, line []byte) (state, error) {
-	if isUnprintable(line) {
-		return s, c.refuse(errOctets)
-	}
-	began := time.Time{}
-	debug := c.log.Enabled(ctx, slog.LevelDebug)
-	if debug {
-		began = time.Now()
-	}
-	next, err := s.do(ctx, line)
-	if debug {
-		c.log.Debug("command", "verb", safeVerb(line), "error", err, "duration", time.Since(began))
-	}
-	var r *refusal
-	switch {
-	case errors.As(err, &r):
-		if next == nil {
-			next = s
-		}
-		return next, c.refuse(r)
-	case err != nil:
+// step reads and runs one command.
+func (c *conn) step(ctx context.Context, s state) (state, error) {
+	line, err := c.readLine(s)
+	if err != nil {
 		return s, err
 	}
-	c.badCommands = 0
-	return next, nil
-}
-
-// refuse answers -ERR and hangs up on a client that knows no POP3: what an HTTP
-// request or a scanner sends must never come to the command in its body.
-func (c *conn) refuse(r *refusal) error {
-	if err := c.reply("-ERR ", r.text); err != nil {
-		return err
-	}
-	if !r.bad {
-		return nil
-	}
-	c.badCommands++
-	if c.badCommands < c.server.Limits.badCommands(!c.limit.IsZero()) {
-		return nil
-	}
-	c.log.Info("too many bad commands; hanging up", "count", c.badCommands)
-	return errors.Join(c.flush(), errBadClient)
-}
-
-var errBadClient = errors.New("kpop: too many bad commands")
-
-// safeVerb is a line's verb for the log when it is one, and never anything that
-// could be part of a secret.
-func safeVerb(line []byte) string {
-	n := 0
-	for n < len(line) && n < maxVerb && line[n] != ' ' {
-		if c := line[n] | 0x20; c < 'a' || c > 'z' {
-			return "?"
+	if c.first {
+		c.first = false
+		if end := foreign(line); end != nil {
+			return s, end
 		}
-		n++
 	}
-	if n > 4 {
-		return "?"
+	cmd := &c.cmd
+	if r := cmd.parse(line); r != nil {
+		return s, r
 	}
-	return string(line[:n])
+	if c.trace {
+		c.traceClient(s, cmd)
+	}
+	if c.srv.Observer.Command == nil {
+		return s.do(ctx, cmd)
+	}
+	return c.timed(ctx, s, cmd)
+}
+
+// timed runs cmd and tells the observer. Unknown verbs are told as one: a
+// client must not choose the names of counters.
+func (c *conn) timed(ctx context.Context, s state, cmd *command) (state, error) {
+	verb := "unknown"
+	if _, known := s.shown(cmd.verb); known {
+		verb = string(cmd.verb)
+	}
+	began := time.Now()
+	next, err := s.do(ctx, cmd)
+	c.srv.Observer.Command(verb, time.Since(began))
+	return next, err
+}
+
+// settle answers for err and counts bad commands; it returns an ending when the
+// session cannot go on.
+func (c *conn) settle(err error) *ending {
+	if err == nil {
+		if c.loggedIn {
+			c.bad = 0
+		}
+		return c.broken()
+	}
+	var r *refusal
+	if errors.As(err, &r) {
+		c.no(r)
+		if r.bad {
+			return c.countBad()
+		}
+		return c.broken()
+	}
+	end := c.ending(err)
+	if end.reply != nil {
+		c.no(end.reply)
+	}
+	return end
+}
+
+func (c *conn) countBad() *ending {
+	c.bad++
+	most := c.srv.limits.BadCommandsLogin
+	if c.loggedIn {
+		most = c.srv.limits.BadCommands
+	}
+	if c.bad >= most {
+		return &ending{how: "too many bad commands"}
+	}
+	return c.broken()
+}
+
+// broken is not nil when output has failed.
+func (c *conn) broken() *ending {
+	if c.wrErr == nil {
+		return nil
+	}
+	return c.ending(c.wrErr)
+}
+
+// ending puts an error of the connection into words.
+func (c *conn) ending(err error) *ending {
+	var end *ending
+	switch {
+	case errors.As(err, &end):
+		return end
+	case errors.Is(err, io.EOF):
+		return &ending{how: "closed by client"}
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.loggedIn:
+		return &ending{how: "login timeout"}
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.wrErr != nil:
+		return &ending{how: "client takes no output"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &ending{how: "idle timeout"}
+	case errors.Is(err, net.ErrClosed):
+		return &ending{how: "closed by server"}
+	}
+	return &ending{how: "connection lost: " + err.Error()}
+}
+
+// foreign recognises another protocol by a connection's first line. A browser
+// can be made to send POP3 commands in the body of a POST; such a connection
+// must end before them.
+func foreign(line []byte) *ending {
+	switch {
+	case len(line) > 1 && line[0] == 0x16 && line[1] == 3:
+		return &ending{how: "TLS ClientHello on a port without implicit TLS", reply: &refusal{text: "TLS starts with STLS here"}}
+	case bytes.Contains(line, []byte(" HTTP/")):
+		return &ending{how: "HTTP request", reply: &refusal{text: "This is a POP3 server"}}
+	case len(line) > 0 && line[0] == 0:
+		return &ending{how: "Kerberos sendauth on a POP3 port", reply: &refusal{text: "KPOP is not spoken on this port"}}
+	}
+	return nil
 }

@@ -2,76 +2,74 @@ package kpop
 
 import (
 	"context"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 )
 
-// ticketed is AUTHORIZATION when a Kerberos ticket came before the greeting.
-// Who the client is was proved; USER says whose maildrop it wants and PASS is a
-// rite. There is no AUTH and no APOP: a second proof cannot replace the first.
+// ticketed is the AUTHORIZATION state of a client that has proved a ticket
+// before the greeting (KPOP). It has no AUTH and no APOP: no second proof can
+// take the ticket's place, and what PASS says is never tried as a password.
 type ticketed struct {
 	*conn
-	id   *auth.Identity
-	user string
+	ticket auth.Identity
+	user   string // from USER; empty: none
 }
 
-var ticketedCommands = table[*ticketed]{
-	"USER": {1, 1, (*ticketed).userName},
-	"PASS": {0, 1, (*ticketed).pass},
-	"CAPA": {0, 0, (*ticketed).capa},
-	"STLS": {0, 0, (*ticketed).stls},
-	"QUIT": {0, 0, (*ticketed).quit},
+var ticketedTable = table[*ticketed]{
+	"USER": {least: 1, most: 1, shown: 1, run: (*ticketed).userCommand},
+	"PASS": {run: (*ticketed).pass, most: 3},
+	"STLS": {run: (*ticketed).stls},
+	"CAPA": {run: (*ticketed).capa},
+	"QUIT": {run: (*ticketed).quit},
 }
 
-func (t *ticketed) do(ctx context.Context, line []byte) (state, error) {
-	return ticketedCommands.do(ctx, t, &t.args, line)
+func (t *ticketed) do(ctx context.Context, cmd *command) (state, error) {
+	return dispatch(ctx, ticketedTable, t, cmd)
 }
 
-func (t *ticketed) lineLimit() int { return t.server.Limits.lineLength() }
+func (t *ticketed) shown(verb []byte) (int, bool) { return ticketedTable.shown(verb) }
+func (t *ticketed) longLine([]byte) bool          { return false }
 
-func (t *ticketed) close() error { return nil }
+// userCommand always agrees: names cannot be probed here, PASS decides.
+func (t *ticketed) userCommand(_ context.Context, cmd *command) (state, error) {
+	t.user = string(cmd.arg[0])
+	t.traceUser(t.user)
+	t.ok("PASS please")
+	return t, nil
+}
 
-// userName always answers +OK: the decision falls at PASS.
-func (t *ticketed) userName(_ context.Context, args [][]byte) (state, error) {
-	if len(args[0]) > maxArgument {
-		return nil, errSyntax
+// pass is a rite: each client sends another constant, and a person may type a
+// real password; it is not looked at. The name in USER goes to the directory
+// unchanged as the authorization identity.
+func (t *ticketed) pass(ctx context.Context, _ *command) (state, error) {
+	switch {
+	case t.port.RequireTLS && t.tls == nil:
+		return t, refNeedTLS
+	case t.user == "":
+		return t, refNoUser
 	}
-	t.user = string(args[0])
-	return t, t.reply("+OK send PASS")
+	id := t.ticket
+	id.Authzid, t.user = t.user, ""
+	ctx, cancel := t.loginContext(ctx)
+	defer cancel()
+	return t.proved(ctx, t, time.Now(), id, nil)
 }
 
-// pass decides. Its argument is neither read nor logged: three clients send
-// three different constants, and a user may type a real password.
-func (t *ticketed) pass(ctx context.Context, _ [][]byte) (state, error) {
-	if t.user == "" {
-		return nil, errUserFirst
+// stls keeps the ticket, which was proved before, and forgets USER.
+func (t *ticketed) stls(context.Context, *command) (state, error) {
+	if err := t.upgrade(); err != nil {
+		return t, err
 	}
-	if t.port.RequireTLS && t.peer.TLS == nil {
-		return nil, errNeedsTLS
-	}
-	id := *t.id
-	id.Authzid = t.user
-	t.user = ""
-	next, err := t.enter(ctx, &id)
-	if err != nil {
-		return nil, err
-	}
-	return next, nil
+	return &ticketed{conn: t.conn, ticket: t.ticket}, nil
 }
 
-func (t *ticketed) capa(context.Context, [][]byte) (state, error) {
-	return t, t.capabilities(capaState{passwords: true, stls: t.canSTLS()})
+func (t *ticketed) capa(context.Context, *command) (state, error) {
+	t.sendCapa(nil)
+	return t, nil
 }
 
-// stls upgrades the connection; the ticket's proof stays, what was said in
-// clear does not.
-func (t *ticketed) stls(ctx context.Context, _ [][]byte) (state, error) {
-	if err := t.upgrade(ctx); err != nil {
-		return nil, err
-	}
-	return &ticketed{conn: t.conn, id: t.id}, nil
-}
-
-func (t *ticketed) quit(context.Context, [][]byte) (state, error) {
-	return nil, t.reply("+OK bye")
+func (t *ticketed) quit(context.Context, *command) (state, error) {
+	t.ok("Goodbye")
+	return nil, nil
 }

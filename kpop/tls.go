@@ -1,55 +1,47 @@
 package kpop
 
 import (
-	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 )
 
-// canSTLS says whether STLS may be used now (RFC 2595 section 4).
-func (c *conn) canSTLS() bool { return c.port.TLS != nil && c.peer.TLS == nil && !c.layered }
+// stlsAllowed says whether STLS can be used now: not under TLS (RFC 2595
+// section 4) and not under a SASL security layer.
+func (c *conn) stlsAllowed() bool {
+	return c.port.TLS != nil && c.tls == nil && !c.layered
+}
 
-var errInjected = errors.New("kpop: octets behind STLS before the handshake")
-
-// upgrade answers STLS and does the handshake. Whatever the client sent behind
-// the command came in clear and may be an attacker's: it ends the connection.
-// So does a failed handshake; nothing goes on in clear after it.
-func (c *conn) upgrade(ctx context.Context) error {
-	if !c.canSTLS() {
-		return errTLSUnavailable
+// upgrade answers STLS and makes the handshake (RFC 2595 section 4). Octets
+// that came behind the command in clear are an injection: they would be taken
+// for what the client said under TLS. The connection ends then, as it does
+// when the handshake fails; nothing ever goes on in clear.
+func (c *conn) upgrade() error {
+	if !c.stlsAllowed() {
+		return refNoSTLS
 	}
-	if c.in != nil && c.inFrom < c.inTo {
-		return errInjected
+	if c.r < c.w {
+		return &ending{how: "octets behind STLS", reply: &refusal{text: "Nothing may follow STLS"}}
 	}
-	if err := c.reply("+OK begin TLS"); err != nil {
-		return err
-	}
+	c.ok("Begin TLS")
 	if err := c.flush(); err != nil {
 		return err
 	}
-	return c.handshake(ctx)
-}
-
-// handshake puts TLS over the connection as it is.
-func (c *conn) handshake(ctx context.Context) error {
-	if err := c.raw.SetDeadline(c.limit); err != nil {
-		return err
+	if err := c.startTLS(); err != nil {
+		return &ending{how: "TLS handshake failed: " + err.Error()}
 	}
-	t := tls.Server(c.raw, c.port.TLS())
-	if err := t.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("kpop: TLS handshake: %w", err)
-	}
-	c.rw = t
-	c.peer.TLS = tlsState(t)
 	return nil
 }
 
-// stls gives back a fresh AUTHORIZATION: the user name and the APOP stamp said
-// in clear die with the old value (RFC 2595 section 4).
-func (a *authorization) stls(ctx context.Context, _ [][]byte) (state, error) {
-	if err := a.upgrade(ctx); err != nil {
-		return nil, err
+// startTLS makes the handshake within the login's deadline.
+func (c *conn) startTLS() error {
+	c.releaseIn()
+	secure := tls.Server(c.raw, c.port.TLS())
+	if err := secure.Handshake(); err != nil {
+		return err
 	}
-	return &authorization{conn: a.conn}, nil
+	c.tls, c.nc, c.direct, c.ready = secure, secure, nil, nil
+	state := secure.ConnectionState()
+	name := fmt.Sprintf("%s %s", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite))
+	c.secured.Store(&name)
+	return nil
 }

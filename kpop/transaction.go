@@ -2,193 +2,219 @@ package kpop
 
 import (
 	"context"
-	"errors"
+	"math"
 	"strconv"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/mailstore"
 )
 
-// transaction is RFC 1939's TRANSACTION state (section 5). Marks belong to the
-// session; the maildrop knows nothing of them until UPDATE.
+// transaction is the TRANSACTION state (RFC 1939 section 5). Only enter makes
+// one. Marks belong to the session, not to the maildrop: a lost connection
+// loses them.
 type transaction struct {
 	*conn
-	drop    mailstore.Maildrop
-	account auth.Account
+	drop     mailstore.Maildrop
+	appender mailstore.Appender // drop, when it can
+	account  auth.Account
 
-	deleted   bitset
-	retrieved bitset
-	marked    int   // how many are deleted
-	gone      int64 // their octets
+	deleted       marks
+	deletedOctets int64
+	retrieved     marks
 }
 
-var transactionCommands = table[*transaction]{
-	"STAT": {0, 0, (*transaction).stat},
-	"LIST": {0, 1, (*transaction).list},
-	"UIDL": {0, 1, (*transaction).uidl},
-	"RETR": {1, 1, (*transaction).retr},
-	"TOP":  {2, 2, (*transaction).top},
-	"DELE": {1, 1, (*transaction).dele},
-	"RSET": {0, 0, (*transaction).rset},
-	"NOOP": {0, 0, (*transaction).noop},
-	"CAPA": {0, 0, (*transaction).capa},
-	"QUIT": {0, 0, (*transaction).quit},
+var transactionTable = table[*transaction]{
+	"STAT": {run: (*transaction).stat},
+	"LIST": {most: 1, shown: 1, run: (*transaction).list},
+	"UIDL": {most: 1, shown: 1, run: (*transaction).uidl},
+	"RETR": {least: 1, most: 1, shown: 1, run: (*transaction).retr},
+	"TOP":  {least: 2, most: 2, shown: 2, run: (*transaction).top},
+	"DELE": {least: 1, most: 1, shown: 1, run: (*transaction).dele},
+	"NOOP": {run: (*transaction).noop},
+	"RSET": {run: (*transaction).rset},
+	"CAPA": {run: (*transaction).capa},
+	"QUIT": {run: (*transaction).quit},
 }
 
-func (t *transaction) do(ctx context.Context, line []byte) (state, error) {
-	return transactionCommands.do(ctx, t, &t.args, line)
+func (t *transaction) do(ctx context.Context, cmd *command) (state, error) {
+	return dispatch(ctx, transactionTable, t, cmd)
 }
 
-func (t *transaction) lineLimit() int { return t.server.Limits.lineLength() }
+func (t *transaction) shown(verb []byte) (int, bool) { return transactionTable.shown(verb) }
+func (t *transaction) longLine([]byte) bool          { return false }
 
-func (t *transaction) close() error {
-	t.rest = nil
-	t.server.admission.removeUser(t.account.User)
-	return t.drop.Close()
-}
-
-// number is the only way from an argument to a message.
-func (t *transaction) number(arg []byte) (mailstore.Number, error) {
-	n, ok := decimal(arg)
-	switch {
-	case !ok:
-		return 0, errSyntax
-	case n < 1 || n > int64(t.drop.Len()):
-		return 0, errNoSuchMessage
-	case t.deleted.has(int(n)):
-		return 0, errDeleted
-	}
-	return mailstore.Number(n), nil
-}
-
-// stat counts what is not marked (RFC 1939 section 5, STAT).
-func (t *transaction) stat(context.Context, [][]byte) (state, error) {
+func (t *transaction) stat(context.Context, *command) (state, error) {
 	octets, err := t.drop.Octets()
 	if err != nil {
-		return nil, t.trouble(err)
+		return t, storeRefusal(err)
 	}
-	b := append(*t.output(), "+OK "...)
-	b = strconv.AppendInt(b, int64(t.drop.Len()-t.marked), 10)
-	b = strconv.AppendInt(append(b, ' '), octets-t.gone, 10)
-	*t.out = append(b, "\r\n"...)
-	return t, t.relieve()
+	t.room(64)
+	mark := len(t.out)
+	t.out = append(t.out, "+OK "...)
+	t.out = strconv.AppendInt(t.out, int64(t.drop.Len()-t.deleted.count), 10)
+	t.out = append(t.out, ' ')
+	t.out = strconv.AppendInt(t.out, octets-t.deletedOctets, 10)
+	t.endReply(len(t.out) - mark)
+	return t, nil
 }
 
-// list is LIST (RFC 1939 section 5): number and size.
-func (t *transaction) list(_ context.Context, args [][]byte) (state, error) {
-	return t.listing(args, func(b []byte, n mailstore.Number) ([]byte, error) {
-		size, err := t.drop.Size(n)
-		return strconv.AppendInt(b, size, 10), err
-	})
+func (t *transaction) list(_ context.Context, cmd *command) (state, error) {
+	return t.listing(cmd, (*transaction).appendSize)
 }
 
-// uidl is UIDL (RFC 1939 section 7): number and unique-id.
-func (t *transaction) uidl(_ context.Context, args [][]byte) (state, error) {
-	return t.listing(args, func(b []byte, n mailstore.Number) ([]byte, error) {
-		return t.drop.AppendUniqueID(b, n), nil
-	})
+func (t *transaction) uidl(_ context.Context, cmd *command) (state, error) {
+	return t.listing(cmd, (*transaction).appendUniqueID)
 }
 
-// listing answers for one message or streams a line for each that is not
-// marked, without a string per line.
-func (t *transaction) listing(args [][]byte, field func([]byte, mailstore.Number) ([]byte, error)) (state, error) {
-	if len(args) == 1 {
-		return t.listOne(args[0], field)
+func (t *transaction) appendSize(n mailstore.Number) error {
+	size, err := t.drop.Size(n)
+	t.out = strconv.AppendInt(t.out, size, 10)
+	return err
+}
+
+func (t *transaction) appendUniqueID(n mailstore.Number) error {
+	t.out = t.drop.AppendUniqueID(t.out, n)
+	return nil
+}
+
+// listing answers LIST or UIDL, for one message or for all (RFC 1939 sections 5
+// and 7), a line from what appends one message's value.
+func (t *transaction) listing(cmd *command, value func(*transaction, mailstore.Number) error) (state, error) {
+	const longest = 128 // number, value and line end
+	t.room(longest)
+	mark := len(t.out)
+	t.out = append(t.out, "+OK "...)
+	if cmd.n == 1 {
+		n, err := t.number(cmd.arg[0])
+		if err == nil {
+			err = t.appendLine(n, value)
+		}
+		if err != nil {
+			t.out = t.out[:mark]
+			return t, asRefusal(err)
+		}
+		t.endReply(len(t.out) - mark)
+		return t, nil
 	}
-	t.put("+OK\r\n")
-	for n := 1; n <= t.drop.Len(); n++ {
+	t.out = strconv.AppendInt(t.out, int64(t.drop.Len()-t.deleted.count), 10)
+	t.out = append(t.out, " messages"...)
+	t.endReply(len(t.out) - mark)
+	for n, last := mailstore.Number(1), mailstore.Number(t.drop.Len()); n <= last && t.wrErr == nil; n++ {
 		if t.deleted.has(n) {
 			continue
 		}
-		b := append(strconv.AppendInt(*t.out, int64(n), 10), ' ')
-		b, err := field(b, mailstore.Number(n))
-		if err != nil {
-			return nil, errors.Join(errHangUp, err) // the +OK is out: only the connection can fail
+		t.room(longest)
+		if err := t.appendLine(n, value); err != nil {
+			t.warn("listing cut short", n, err)
+			return t, &ending{how: "listing cut short"}
 		}
-		*t.out = append(b, "\r\n"...)
-		if err := t.relieve(); err != nil {
-			return nil, err
-		}
+		t.out = append(t.out, '\r', '\n')
 	}
-	*t.out = append(*t.out, ".\r\n"...)
-	return t, t.relieve()
+	t.putString(".\r\n")
+	return t, nil
 }
 
-func (t *transaction) listOne(arg []byte, field func([]byte, mailstore.Number) ([]byte, error)) (state, error) {
-	n, err := t.number(arg)
-	if err != nil {
-		return nil, err
-	}
-	b := append(*t.output(), "+OK "...)
-	start := len(*t.out)
-	b = append(strconv.AppendInt(b, int64(n), 10), ' ')
-	if b, err = field(b, n); err != nil {
-		*t.out = b[:start]
-		return nil, t.trouble(err)
-	}
-	*t.out = append(b, "\r\n"...)
-	return t, t.relieve()
+func (t *transaction) appendLine(n mailstore.Number, value func(*transaction, mailstore.Number) error) error {
+	t.out = strconv.AppendInt(t.out, int64(n), 10)
+	t.out = append(t.out, ' ')
+	return value(t, n)
 }
 
-// dele marks (RFC 1939 section 5, DELE); nothing else happens until QUIT.
-func (t *transaction) dele(_ context.Context, args [][]byte) (state, error) {
-	n, err := t.number(args[0])
+func asRefusal(err error) *refusal {
+	if r, ok := err.(*refusal); ok {
+		return r
+	}
+	return storeRefusal(err)
+}
+
+func (t *transaction) dele(_ context.Context, cmd *command) (state, error) {
+	n, err := t.number(cmd.arg[0])
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	size, err := t.drop.Size(n)
 	if err != nil {
-		return nil, t.trouble(err)
+		return t, t.refuse("DELE", n, err)
 	}
-	t.deleted.set(int(n), t.drop.Len())
-	t.marked++
-	t.gone += size
-	return t, t.reply("+OK marked")
+	t.deleted.set(n)
+	t.deletedOctets += size
+	t.ok("Marked")
+	return t, nil
 }
 
-// rset takes all marks back (RFC 1939 section 5, RSET).
-func (t *transaction) rset(context.Context, [][]byte) (state, error) {
-	t.deleted, t.marked, t.gone = nil, 0, 0
-	return t, t.reply("+OK marks removed")
+func (t *transaction) noop(context.Context, *command) (state, error) {
+	t.ok("Nothing done")
+	return t, nil
 }
 
-func (t *transaction) noop(context.Context, [][]byte) (state, error) {
-	return t, t.reply("+OK")
+func (t *transaction) rset(context.Context, *command) (state, error) {
+	t.deleted, t.deletedOctets = marks{}, 0
+	t.ok("No message is marked")
+	return t, nil
 }
 
-func (t *transaction) capa(context.Context, [][]byte) (state, error) {
-	return t, t.capabilities(capaState{account: &t.account, sasl: nil, passwords: true})
-}
-
-// trouble logs what a store said and gives what the client hears.
-func (t *transaction) trouble(err error) error {
-	t.log.Warn("maildrop", "error", err)
-	r := refusalFor(err)
-	if r == errDenied {
-		return errTemporary
+// number is the one way from an argument to a message: a number, in the
+// maildrop, and not marked.
+func (t *transaction) number(arg []byte) (mailstore.Number, error) {
+	v, err := parseCount(arg)
+	switch {
+	case err != nil:
+		return 0, err
+	case v < 1 || v > int64(t.drop.Len()):
+		return 0, refNoSuch
+	case t.deleted.has(mailstore.Number(v)):
+		return 0, refMarked
 	}
-	return r
+	return mailstore.Number(v), nil
 }
 
-// A bitset holds message-numbers; nil is the empty one.
-type bitset []uint64
-
-func (s bitset) has(n int) bool { return n>>6 < len(s) && s[n>>6]&(1<<(n&63)) != 0 }
-
-func (s *bitset) set(n, most int) {
-	if *s == nil {
-		*s = make(bitset, most>>6+1)
-	}
-	(*s)[n>>6] |= 1 << (n & 63)
-}
-
-// numbers gives the members in order.
-func (s bitset) numbers(most int) []mailstore.Number {
-	var out []mailstore.Number
-	for n := 1; n <= most && s != nil; n++ {
-		if s.has(n) {
-			out = append(out, mailstore.Number(n))
+// parseCount reads a decimal number. One too large for any maildrop is as good
+// as the largest.
+func parseCount(arg []byte) (int64, error) {
+	var v int64
+	for _, b := range arg {
+		if b < '0' || b > '9' {
+			return 0, refNoNumber
+		}
+		if v = v*10 + int64(b-'0'); v > math.MaxInt32 {
+			v = math.MaxInt32
 		}
 	}
-	return out
+	return v, nil
+}
+
+// marks is a set of message-numbers; the empty one has no memory.
+type marks struct {
+	bits  []uint64
+	count int
+}
+
+func (m *marks) has(n mailstore.Number) bool {
+	word := int(n-1) / 64
+	return word < len(m.bits) && m.bits[word]&(1<<(uint(n-1)%64)) != 0
+}
+
+func (m *marks) set(n mailstore.Number) {
+	if m.has(n) {
+		return
+	}
+	if word := int(n-1) / 64; word >= len(m.bits) {
+		m.bits = append(m.bits, make([]uint64, word+1-len(m.bits))...)
+	}
+	m.bits[int(n-1)/64] |= 1 << (uint(n-1) % 64)
+	m.count++
+}
+
+// numbers returns the set in ascending order; nil when it is empty.
+func (m *marks) numbers() []mailstore.Number {
+	if m.count == 0 {
+		return nil
+	}
+	all := make([]mailstore.Number, 0, m.count)
+	for n := mailstore.Number(1); len(all) < m.count; n++ {
+		if m.has(n) {
+			all = append(all, n)
+		}
+	}
+	return all
 }

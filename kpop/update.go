@@ -2,38 +2,39 @@ package kpop
 
 import (
 	"context"
-	"time"
+	"errors"
+	"log/slog"
 
 	"github.com/kpopd/kpopd/mailstore"
 )
 
-// updateTime is the longest that UPDATE may take: it waits for other programs'
-// locks.
-const updateTime = 60 * time.Second
-
-// quit is QUIT in TRANSACTION: the UPDATE state, which takes no commands (RFC
-// 1939 section 6). Its +OK goes out after the change is on disk and not before.
-// A server that shuts down lets it finish.
-func (t *transaction) quit(ctx context.Context, _ [][]byte) (state, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), updateTime)
-	defer cancel()
-	changes := mailstore.Changes{
-		Deleted:   t.deleted.numbers(t.drop.Len()),
-		Retrieved: t.retrieved.numbers(t.drop.Len()),
+// quit is the UPDATE state (RFC 1939 section 6): remove, give the lock back,
+// reply, in that order. The reply comes after the change is on disk, and after
+// the lock is free, for a client that comes back at once.
+//
+// A session that is kicked or meets the server's end here finishes: the context
+// given to the store cannot be cancelled.
+func (t *transaction) quit(ctx context.Context, _ *command) (state, error) {
+	changes := mailstore.Changes{Deleted: t.deleted.numbers(), Retrieved: t.retrieved.numbers()}
+	err := t.drop.Update(context.WithoutCancel(ctx), changes)
+	t.closeDrop()
+	if err != nil {
+		t.logAttrs(slog.LevelError, "update failed", slog.String("mailbox", t.account.Mailbox), slog.Any("err", err))
+		reply := refUpdate
+		if errors.Is(err, mailstore.ErrDamaged) || errors.Is(err, mailstore.ErrReadOnly) {
+			reply = refUpdatePerm
+		}
+		return t, &ending{how: "quit, update failed", reply: reply}
 	}
-	if err := t.drop.Update(ctx, changes); err != nil {
-		t.log.Error("UPDATE failed; nothing was removed", "error", err, "marked", t.marked)
-		// RFC 1939 section 6: -ERR, and the session ends all the same.
-		return nil, t.reply("-ERR ", updateRefusal(err).text)
-	}
-	t.stats.deleted = t.marked
-	return nil, t.reply("+OK bye")
+	t.delCount.Store(int64(len(changes.Deleted)))
+	t.ok("Goodbye")
+	return nil, nil
 }
 
-func updateRefusal(err error) *refusal {
-	r := refusalFor(err)
-	if r == errDenied {
-		return errTemporary
+func (t *transaction) closeDrop() {
+	drop := t.drop
+	t.drop, t.rester = nil, nil
+	if err := drop.Close(); err != nil {
+		t.logAttrs(slog.LevelError, "maildrop not closed", slog.String("mailbox", t.account.Mailbox), slog.Any("err", err))
 	}
-	return r
 }

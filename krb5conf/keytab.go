@@ -1,20 +1,15 @@
 package krb5conf
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/jcmturner/gokrb5/v8/keytab"
 )
 
@@ -43,36 +38,6 @@ func KeytabPath(name string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(name, "WRFILE:"), "FILE:")
 }
 
-// A KeytabFile is a keytab that is read again when it changes. The last one
-// that could be read stays in use.
-type KeytabFile struct {
-	path    string
-	options KeytabOptions
-	current atomic.Pointer[keytab.Keytab]
-
-	mu   sync.Mutex
-	keys []retirable
-}
-
-// KeytabOptions are for OpenKeytab. Log is required.
-type KeytabOptions struct {
-	Log *slog.Logger
-
-	// Retire is how long a key that vanished from the file is kept: tickets
-	// made with it live on. Zero means not at all.
-	Retire time.Duration
-
-	// Loose lets a keytab be read by its group. Others must never.
-	Loose bool
-}
-
-// A retirable key is one that is in the file, or was.
-type retirable struct {
-	octets string // the entry as in the file; never printed
-	label  string
-	gone   time.Time // when it vanished; zero while it is there
-}
-
 // A Key describes a keytab's entry without its key.
 type Key struct {
 	Principal string
@@ -82,98 +47,34 @@ type Key struct {
 }
 
 func (k Key) String() string {
-	return fmt.Sprintf("%s kvno %d enctype %d", k.Principal, k.KVNO, k.Enctype)
+	return fmt.Sprintf("%s kvno %d %s", k.Principal, k.KVNO, enctypeName(k.Enctype))
 }
 
-// OpenKeytab reads path. Watch keeps it current.
-func OpenKeytab(path string, o KeytabOptions) (*KeytabFile, error) {
-	f := &KeytabFile{path: path, options: o}
-	if err := f.Reload(); err != nil {
-		return nil, err
-	}
-	return f, nil
+// enctypeNames are what klist prints; others are told by number.
+var enctypeNames = map[int32]string{
+	17: "aes128-cts-hmac-sha1-96",
+	18: "aes256-cts-hmac-sha1-96",
+	19: "aes128-cts-hmac-sha256-128",
+	20: "aes256-cts-hmac-sha384-192",
+	16: "des3-cbc-sha1",
+	23: "arcfour-hmac",
 }
 
-// Current gives the keytab of now; it is never nil and must not be changed.
-func (f *KeytabFile) Current() *keytab.Keytab { return f.current.Load() }
-
-// Path is where the keytab lies.
-func (f *KeytabFile) Path() string { return f.path }
-
-// Reload reads the file again. On any error the keys stay as they were.
-func (f *KeytabFile) Reload() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b, err := readKeytab(f.path, f.options.Loose)
-	if err != nil {
-		return err
+func enctypeName(enctype int32) string {
+	if name, ok := enctypeNames[enctype]; ok {
+		return name
 	}
-	entries, err := splitKeytab(b)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrKeytab, f.path, err)
-	}
-	keys := f.merge(entries)
-	kt, err := parseKeytab(keys)
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, f.path)
-	}
-	f.keys = keys
-	f.current.Store(kt)
-	return nil
+	return fmt.Sprintf("enctype %d", enctype)
 }
 
-// merge keeps the keys that vanished for as long as their tickets may live, and
-// tells the log what came and went.
-func (f *KeytabFile) merge(entries []string) []retirable {
-	now := time.Now()
-	out := make([]retirable, 0, len(entries))
-	held := map[string]bool{}
-	for _, e := range entries {
-		held[e] = true
-		k := retirable{octets: e, label: label(e)}
-		if !f.holds(e) {
-			f.options.Log.Info("key loaded", "audit", true, "key", k.label, "keytab", f.path)
-		}
-		out = append(out, k)
-	}
-	for _, k := range f.keys {
-		if held[k.octets] {
-			continue
-		}
-		if k.gone.IsZero() {
-			k.gone = now
-			f.options.Log.Info("key retired", "audit", true, "key", k.label, "kept_for", f.options.Retire)
-		}
-		if now.Sub(k.gone) < f.options.Retire {
-			out = append(out, k)
-		}
-	}
-	return out
-}
+// keySizes are the octets of the keys that will be used (RFC 3962, RFC 8009). A
+// key of another size panics in the library.
+var keySizes = map[int32]int{17: 16, 18: 32, 19: 16, 20: 32}
 
-func (f *KeytabFile) holds(octets string) bool {
-	for _, k := range f.keys {
-		if k.octets == octets && k.gone.IsZero() {
-			return true
-		}
-	}
-	return false
-}
-
-// Keys describes what is held, retired keys too.
-func (f *KeytabFile) Keys() []Key {
-	kt := f.Current()
-	out := make([]Key, 0, len(kt.Entries))
-	for i := range kt.Entries {
-		e := &kt.Entries[i]
-		p := Principal{e.Principal.Components, e.Principal.Realm}
-		out = append(out, Key{p.String(), int(e.KVNO), e.Key.KeyType, e.Timestamp})
-	}
-	return out
-}
-
+// readKeytab reads the file whole. It must be a regular one, so that a pipe in
+// its place cannot hold the server up.
 func readKeytab(path string, loose bool) ([]byte, error) {
-	file, err := os.Open(path) //nolint:gosec // G304: the operator names it
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w; kpopd's user must be able to read it", ErrKeytab, err)
 	}
@@ -182,9 +83,12 @@ func readKeytab(path string, loose bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeytab, err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no regular file", ErrKeytab, path)
+	}
 	forbidden := os.FileMode(0o077)
 	if loose {
-		forbidden = 0o007
+		forbidden = 0o037 // the group may read, no more
 	}
 	if info.Mode().Perm()&forbidden != 0 {
 		return nil, fmt.Errorf("%w: %s has mode %04o, so that others can read every mailbox; chmod 600 it", ErrKeytab, path, info.Mode().Perm())
@@ -211,63 +115,69 @@ func splitKeytab(b []byte) ([]string, error) {
 		if len(b) < 4 {
 			return nil, errors.New("cut short")
 		}
-		n := int32(binary.BigEndian.Uint32(b)) //nolint:gosec // G115: negative lengths are holes
-		size := int(max(n, -n))
+		n := int64(int32(binary.BigEndian.Uint32(b))) //nolint:gosec // G115: negative lengths are holes
+		size := max(n, -n)
 		b = b[4:]
-		if size < 0 || size > len(b) {
+		if n == 0 {
+			break // the end, for libkrb5
+		}
+		if size > int64(len(b)) {
 			return nil, errors.New("cut short")
 		}
 		if n > 0 {
-			if _, ok := parseEntry(b[:size]); !ok {
-				return nil, errors.New("malformed entry")
+			if _, err := parseEntry(b[:size]); err != nil {
+				return nil, fmt.Errorf("entry %d: %w", len(out)+1, err)
 			}
 			out = append(out, string(b[:size]))
 		}
 		b = b[size:]
-		if n == 0 {
-			break
-		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("holds no key")
 	}
 	return out, nil
 }
 
-// An entryView is an entry's fields but its key.
-type entryView struct {
-	principal Principal
-	kvno      uint32
-	enctype   uint16
-}
+var errEntry = errors.New("malformed")
 
 // parseEntry walks one entry; every length is checked.
-func parseEntry(b []byte) (v entryView, ok bool) {
+func parseEntry(b []byte) (k Key, err error) {
 	count, b, ok := take16(b)
-	if !ok || count == 0 || count > 32 {
-		return v, false
+	if !ok || count == 0 || count > maxComponents {
+		return k, errEntry
 	}
-	if v.principal.Realm, b, ok = takeString(b); !ok {
-		return v, false
+	var p Principal
+	if p.Realm, b, ok = takeString(b); !ok {
+		return k, errEntry
 	}
 	for range count {
 		var c string
 		if c, b, ok = takeString(b); !ok {
-			return v, false
+			return k, errEntry
 		}
-		v.principal.Components = append(v.principal.Components, c)
+		p.Components = append(p.Components, c)
 	}
 	if len(b) < 4+4+1 { // name type, time, 8-bit kvno
-		return v, false
+		return k, errEntry
 	}
-	v.kvno = uint32(b[8])
-	if v.enctype, b, ok = take16(b[9:]); !ok {
-		return v, false
+	k.Principal = p.String()
+	k.Written = time.Unix(int64(binary.BigEndian.Uint32(b[4:])), 0)
+	k.KVNO = int(b[8])
+	enctype, b, ok := take16(b[9:])
+	key, b, whole := takeString(b)
+	if !ok || !whole {
+		return k, errEntry
 	}
-	if _, b, ok = takeString(b); !ok {
-		return v, false
+	k.Enctype = int32(int16(enctype)) //nolint:gosec // G115: enctypes are signed (RFC 3961 section 8)
+	if size, known := keySizes[k.Enctype]; known && size != len(key) {
+		return k, fmt.Errorf("key of %s has a wrong size", k)
 	}
-	if len(b) >= 4 {
-		v.kvno = binary.BigEndian.Uint32(b)
+	if len(b) >= 4 { // 32-bit kvno, unless it is zero
+		if kvno := binary.BigEndian.Uint32(b); kvno != 0 {
+			k.KVNO = int(kvno)
+		}
 	}
-	return v, true
+	return k, nil
 }
 
 func take16(b []byte) (uint16, []byte, bool) {
@@ -285,14 +195,9 @@ func takeString(b []byte) (string, []byte, bool) {
 	return string(b[:n]), b[n:], true
 }
 
-func label(octets string) string {
-	v, _ := parseEntry([]byte(octets))
-	return fmt.Sprintf("%s kvno %d enctype %d", v.principal, v.kvno, v.enctype)
-}
-
-// parseKeytab hands the checked entries to gokrb5. Its error is dropped: it may
+// parseKeytab hands checked entries to gokrb5. Its error is dropped: it may
 // quote keys.
-func parseKeytab(keys []retirable) (kt *keytab.Keytab, err error) {
+func parseKeytab(keys []heldKey) (kt *keytab.Keytab, err error) {
 	defer func() {
 		if recover() != nil {
 			kt, err = nil, ErrKeytab
@@ -308,47 +213,4 @@ func parseKeytab(keys []retirable) (kt *keytab.Keytab, err error) {
 		return nil, ErrKeytab
 	}
 	return kt, nil
-}
-
-// settle is how long a keytab must be left alone before it is read: ktadd
-// writes it in pieces.
-const settle = 200 * time.Millisecond
-
-// Watch reloads the keytab when it changes, until ctx ends. It watches the
-// directory, since tools replace the file.
-func (f *KeytabFile) Watch(ctx context.Context) error {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("krb5conf: %w", err)
-	}
-	if err := w.Add(filepath.Dir(f.path)); err != nil {
-		return errors.Join(fmt.Errorf("krb5conf: watching the keytab: %w", err), w.Close())
-	}
-	go f.follow(ctx, w)
-	return nil
-}
-
-func (f *KeytabFile) follow(ctx context.Context, w *fsnotify.Watcher) {
-	defer w.Close() //nolint:errcheck // nothing is lost
-	var due <-chan time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e, ok := <-w.Events:
-			if !ok {
-				return
-			}
-			if filepath.Clean(e.Name) == filepath.Clean(f.path) && !e.Has(fsnotify.Chmod) {
-				due = time.After(settle)
-			}
-		case err := <-w.Errors:
-			f.options.Log.Warn("watching the keytab", "error", err)
-		case <-due:
-			due = nil
-			if err := f.Reload(); err != nil {
-				f.options.Log.Error("keytab changed and cannot be read; the old keys stay in use", "error", err)
-			}
-		}
-	}
 }

@@ -3,10 +3,9 @@ package krb5conf
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Errors of LocalNames.Map.
@@ -17,8 +16,9 @@ var (
 )
 
 // LocalNames maps principals to local names by auth_to_local_names and
-// auth_to_local of the default realm (MIT krb5.conf(5)), within bounds of our
-// own: only trusted realms, and no result that is no plain name.
+// auth_to_local of the default realm (MIT krb5.conf(5)), with libkrb5's results
+// within bounds of our own: only trusted realms, and no result that is no plain
+// name. It is safe for concurrent use.
 type LocalNames struct {
 	realm   string            // default realm, whose block rules for all
 	trusted []string          // client realms let in
@@ -46,18 +46,25 @@ type Step struct {
 // the users who come to it.
 func NewLocalNames(p *Profile, o LocalNameOptions) (*LocalNames, error) {
 	l := &LocalNames{realm: p.DefaultRealm(), names: map[string]string{}, foreign: o.NamesForeign}
+	if l.realm == "" {
+		return nil, errors.New("krb5conf: libdefaults has no default_realm; it says whose auth_to_local rules")
+	}
 	l.trusted = append([]string{l.realm}, o.TrustedRealms...)
 	for _, name := range p.Names("realms", l.realm, "auth_to_local_names") {
-		l.names[name] = p.Value("", "realms", l.realm, "auth_to_local_names", name)
+		// libkrb5 takes the last value here, unlike everywhere else.
+		values := p.Values("realms", l.realm, "auth_to_local_names", name)
+		if len(values) > 0 {
+			l.names[name] = values[len(values)-1]
+		}
 	}
-	texts := p.Values("realms", l.realm, "auth_to_local")
-	if len(texts) == 0 {
-		texts = []string{"DEFAULT"}
+	rules := p.nodes("realms", l.realm, "auth_to_local")
+	if len(rules) == 0 {
+		rules = []*node{{value: "DEFAULT"}}
 	}
-	for _, text := range texts {
-		r, err := parseRule(text)
+	for _, n := range rules {
+		r, err := parseRule(n.value)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("krb5conf: %s: auth_to_local %q: %w", n.at, n.value, err)
 		}
 		l.rules = append(l.rules, r)
 	}
@@ -67,49 +74,49 @@ func NewLocalNames(p *Profile, o LocalNameOptions) (*LocalNames, error) {
 // Map gives the local name of a principal in text form, or ErrPrincipal,
 // ErrUntrusted, ErrNoMapping or ErrUnsafe.
 func (l *LocalNames) Map(principal string) (string, error) {
-	name, _, err := l.try(principal, false)
-	return name, err
+	return l.try(principal, func(string, string) {})
 }
 
 // Explain is Map with all that was tried.
 func (l *LocalNames) Explain(principal string) (string, []Step, error) {
-	return l.try(principal, true)
+	var steps []Step
+	name, err := l.try(principal, func(what, result string) { steps = append(steps, Step{what, result}) })
+	return name, steps, err
 }
 
-func (l *LocalNames) try(text string, tell bool) (string, []Step, error) {
+func (l *LocalNames) try(text string, note func(what, result string)) (string, error) {
 	p, err := ParsePrincipal(text, l.realm)
 	if err != nil {
-		return "", nil, err
+		note("principal cannot be read, or has empty parts or control octets", "")
+		return "", err
 	}
 	if !slices.Contains(l.trusted, p.Realm) {
-		return "", []Step{{"realm " + p.Realm + " is not one of " + strings.Join(l.trusted, ", "), ""}}, ErrUntrusted
-	}
-	var steps []Step
-	note := func(what, result string) {
-		if tell {
-			steps = append(steps, Step{what, result})
-		}
+		note(fmt.Sprintf("realm %q is not one of %q", p.Realm, l.trusted), "")
+		return "", ErrUntrusted
 	}
 	name, ok := l.apply(p, note)
 	if !ok {
-		return "", steps, ErrNoMapping
+		return "", ErrNoMapping
 	}
 	if !safeName(name) {
-		return "", steps, fmt.Errorf("%w: %q", ErrUnsafe, name)
+		note(fmt.Sprintf("%q is refused: empty, too long, a path, or with an at sign or control octets", name), "")
+		return "", fmt.Errorf("%w: %q", ErrUnsafe, name)
 	}
-	return name, steps, nil
+	return name, nil
 }
 
+// apply gives libkrb5's result. The first rule that gives one wins, even when
+// it is refused later: another rule was not meant for this principal.
 func (l *LocalNames) apply(p Principal, note func(what, result string)) (string, bool) {
 	if p.Realm == l.realm || l.foreign {
 		if name, ok := l.names[p.name()]; ok {
-			note("auth_to_local_names", name)
+			note("auth_to_local_names "+p.name(), name)
 			return name, true
 		}
 	}
-	for _, r := range l.rules {
-		name, ok := r.apply(p, l.realm)
-		note(r.text, name)
+	for i := range l.rules {
+		name, ok := l.rules[i].apply(p, l.realm)
+		note(l.rules[i].text, name)
 		if ok {
 			return name, true
 		}
@@ -120,158 +127,6 @@ func (l *LocalNames) apply(p Principal, note func(what, result string)) (string,
 // safeName refuses results that could lead somewhere else as a mailbox or a
 // path.
 func safeName(name string) bool {
-	return name != "" && len(name) <= 255 && name[0] != '.' && !strings.Contains(name, "..") &&
-		strings.IndexFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '/' || r == '@' }) < 0
-}
-
-// A localRule is one auth_to_local value.
-type localRule struct {
-	text      string
-	isDefault bool
-	selects   bool           // [n:string] is there
-	count     int            // components it is for
-	format    string         // string with $0..$9
-	match     *regexp.Regexp // of the whole selection; nil: any
-	edits     []edit
-}
-
-// An edit is s/pattern/replacement/ with or without g.
-type edit struct {
-	pattern     *regexp.Regexp
-	replacement string // literal: MIT gives & and \1 no meaning
-	all         bool
-}
-
-// parseRule reads DEFAULT or RULE:[n:string](regexp)s/pattern/replacement/g.
-func parseRule(text string) (localRule, error) {
-	r := localRule{text: text}
-	if text == "DEFAULT" {
-		r.isDefault = true
-		return r, nil
-	}
-	rest, ok := strings.CutPrefix(text, "RULE:")
-	if !ok {
-		return r, fmt.Errorf("krb5conf: auth_to_local %q is neither DEFAULT nor RULE:", text)
-	}
-	rest, err := r.parseSelection(rest)
-	if err != nil {
-		return r, err
-	}
-	if rest, err = r.parseMatch(rest); err != nil {
-		return r, err
-	}
-	for strings.TrimSpace(rest) != "" {
-		if rest, err = r.parseEdit(strings.TrimSpace(rest)); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
-}
-
-func (r *localRule) parseSelection(rest string) (string, error) {
-	inner, ok := strings.CutPrefix(rest, "[")
-	if !ok {
-		return rest, nil
-	}
-	selection, after, closed := strings.Cut(inner, "]")
-	count, format, colon := strings.Cut(selection, ":")
-	n, err := strconv.Atoi(count)
-	if !closed || !colon || err != nil || n < 0 {
-		return "", fmt.Errorf("krb5conf: auth_to_local %q: malformed selection", r.text)
-	}
-	r.selects, r.count, r.format = true, n, format
-	return after, nil
-}
-
-func (r *localRule) parseMatch(rest string) (string, error) {
-	inner, ok := strings.CutPrefix(rest, "(")
-	if !ok {
-		return rest, nil
-	}
-	depth := 1
-	for i := range len(inner) {
-		switch inner[i] {
-		case '(':
-			depth++
-		case ')':
-			depth--
-		}
-		if depth > 0 {
-			continue
-		}
-		// The whole selection must match, whatever alternatives it holds.
-		re, err := regexp.CompilePOSIX("^(" + inner[:i] + ")$")
-		if err != nil {
-			return "", fmt.Errorf("krb5conf: auth_to_local %q: %w", r.text, err)
-		}
-		r.match = re
-		return inner[i+1:], nil
-	}
-	return "", fmt.Errorf("krb5conf: auth_to_local %q: parenthesis is not closed", r.text)
-}
-
-func (r *localRule) parseEdit(rest string) (string, error) {
-	parts := strings.SplitN(strings.TrimPrefix(rest, "s/"), "/", 3)
-	if !strings.HasPrefix(rest, "s/") || len(parts) != 3 {
-		return "", fmt.Errorf("krb5conf: auth_to_local %q: malformed substitution", r.text)
-	}
-	re, err := regexp.CompilePOSIX(parts[0])
-	if err != nil {
-		return "", fmt.Errorf("krb5conf: auth_to_local %q: %w", r.text, err)
-	}
-	after, all := strings.CutPrefix(parts[2], "g")
-	r.edits = append(r.edits, edit{re, parts[1], all})
-	return after, nil
-}
-
-// apply gives the rule's result for p.
-func (r *localRule) apply(p Principal, realm string) (string, bool) {
-	if r.isDefault {
-		return p.Components[0], len(p.Components) == 1 && p.Realm == realm
-	}
-	selected, ok := r.selection(p)
-	if !ok || r.match != nil && !r.match.MatchString(selected) {
-		return "", false
-	}
-	for _, e := range r.edits {
-		selected = e.apply(selected)
-	}
-	return selected, true
-}
-
-func (r *localRule) selection(p Principal) (string, bool) {
-	if !r.selects {
-		return p.name(), true
-	}
-	if len(p.Components) != r.count {
-		return "", false
-	}
-	var b strings.Builder
-	for i := 0; i < len(r.format); i++ {
-		if r.format[i] != '$' || i+1 == len(r.format) || r.format[i+1] < '0' || r.format[i+1] > '9' {
-			b.WriteByte(r.format[i])
-			continue
-		}
-		i++
-		switch n := int(r.format[i] - '0'); {
-		case n == 0:
-			b.WriteString(p.Realm)
-		case n <= len(p.Components):
-			b.WriteString(p.Components[n-1])
-		default:
-			return "", false
-		}
-	}
-	return b.String(), true
-}
-
-func (e *edit) apply(s string) string {
-	if e.all {
-		return e.pattern.ReplaceAllLiteralString(s, e.replacement)
-	}
-	at := e.pattern.FindStringIndex(s)
-	if at == nil {
-		return s
-	}
-	return s[:at[0]] + e.replacement + s[at[1]:]
+	return name != "" && len(name) <= maxPart && name[0] != '.' && !strings.Contains(name, "..") &&
+		utf8.ValidString(name) && !strings.ContainsAny(name, "/@") && strings.IndexFunc(name, isControl) < 0
 }

@@ -3,6 +3,7 @@ package krb5conf
 import (
 	"errors"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Principal is a name in components and its realm.
@@ -14,13 +15,19 @@ type Principal struct {
 // ErrPrincipal is a text that is no principal.
 var ErrPrincipal = errors.New("krb5conf: not a principal")
 
-// maxPrincipal bounds a principal's text, in octets.
-const maxPrincipal = 1024
+// Limits of a principal: its text and its parts, in octets, and the number of
+// components.
+const (
+	maxPrincipal  = 1024
+	maxPart       = 255
+	maxComponents = 16
+)
 
-// ParsePrincipal reads name/instance@REALM with MIT's quoting (krb5_parse_name):
-// a backslash before "/", "@", "\", or one of n, t, b, 0. Without a realm the
-// given one is taken. Empty components and control octets are refused, though
-// libkrb5 takes them: no account has them.
+// ParsePrincipal reads name/instance@REALM with MIT's quoting
+// (krb5_parse_name): a backslash before n, t, b or 0 stands for that octet,
+// before anything else for what follows. Without a realm the given one is
+// taken. Empty components and control octets are refused, though libkrb5 takes
+// them: no account has them.
 func ParsePrincipal(text, realm string) (Principal, error) {
 	if text == "" || len(text) > maxPrincipal {
 		return Principal{}, ErrPrincipal
@@ -33,8 +40,8 @@ func ParsePrincipal(text, realm string) (Principal, error) {
 		switch {
 		case c == '\\' && i+1 < len(text):
 			i++
-			part.WriteByte(text[i])
-		case c == '\\', c < 0x20, c == 0x7f, inRealm && (c == '@' || c == '/'):
+			part.WriteByte(unescape(text[i]))
+		case c == '\\', inRealm && (c == '@' || c == '/'):
 			return Principal{}, ErrPrincipal
 		case c == '/', c == '@':
 			p.Components = append(p.Components, part.String())
@@ -49,31 +56,65 @@ func ParsePrincipal(text, realm string) (Principal, error) {
 	} else {
 		p.Components = append(p.Components, part.String())
 	}
-	return p, p.check()
+	if !p.valid() {
+		return Principal{}, ErrPrincipal
+	}
+	return p, nil
 }
 
-func (p Principal) check() error {
-	if p.Realm == "" {
-		return ErrPrincipal
+// unescape gives the octet that a backslash and c stand for.
+func unescape(c byte) byte {
+	switch c {
+	case 'n':
+		return '\n'
+	case 't':
+		return '\t'
+	case 'b':
+		return '\b'
+	case '0':
+		return 0
+	}
+	return c
+}
+
+func (p Principal) valid() bool {
+	if len(p.Components) > maxComponents || !plainPart(p.Realm) {
+		return false
 	}
 	for _, c := range p.Components {
-		if c == "" {
-			return ErrPrincipal
+		if !plainPart(c) {
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
-var quoter = strings.NewReplacer(`\`, `\\`, "/", `\/`, "@", `\@`)
+func plainPart(s string) bool {
+	return s != "" && len(s) <= maxPart && utf8.ValidString(s) && strings.IndexFunc(s, isControl) < 0
+}
 
-// String prints p as libkrb5 does.
+func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
+
+// Quoting of krb5_unparse_name: a name that stands without its realm keeps its
+// at signs bare.
+var (
+	quoter     = strings.NewReplacer(`\`, `\\`, "/", `\/`, "@", `\@`, "\n", `\n`, "\t", `\t`, "\b", `\b`, "\x00", `\0`)
+	nameQuoter = strings.NewReplacer(`\`, `\\`, "/", `\/`, "\n", `\n`, "\t", `\t`, "\b", `\b`, "\x00", `\0`)
+)
+
+// String prints p as krb5_unparse_name does.
 func (p Principal) String() string {
-	quoted := make([]string, len(p.Components))
-	for i, c := range p.Components {
-		quoted[i] = quoter.Replace(c)
-	}
-	return strings.Join(quoted, "/") + "@" + quoter.Replace(p.Realm)
+	return join(p.Components, quoter) + "@" + quoter.Replace(p.Realm)
 }
 
-// name is the principal without its realm, unquoted, as auth_to_local sees it.
-func (p Principal) name() string { return strings.Join(p.Components, "/") }
+// name is the principal without its realm, as auth_to_local sees it
+// (KRB5_PRINCIPAL_UNPARSE_NO_REALM).
+func (p Principal) name() string { return join(p.Components, nameQuoter) }
+
+func join(components []string, q *strings.Replacer) string {
+	quoted := make([]string, len(components))
+	for i, c := range components {
+		quoted[i] = q.Replace(c)
+	}
+	return strings.Join(quoted, "/")
+}

@@ -74,20 +74,10 @@ type Message interface {
 	// Stored is the number of octets Read gives: the size on disk.
 	Stored() int64
 
-	// Form is what is known of the octets.
-	Form() Form
+	// Canonical is true when every line is known to end in CRLF, the last
+	// one too, so that nothing but dot-stuffing changes on the wire.
+	Canonical() bool
 }
-
-// A Form says what of a stored message changes on the wire (RFC 1939 section
-// 3): the less, the cheaper it is to send.
-type Form int
-
-// The forms. The zero value is what is always safe to claim.
-const (
-	FormAny       Form = iota // bare line feeds or no last line end: every line is looked at
-	FormCanonical             // all lines end in CRLF: only dots are stuffed
-	FormPlain                 // and no line begins with a dot: sent as it is
-)
 
 // A FileMessage is a Message that lies in one file from its first octet.
 type FileMessage interface {
@@ -100,7 +90,7 @@ type FileMessage interface {
 type Appender interface {
 	// AppendMessage appends message n as stored to dst when it has at most
 	// limit octets; ok is false, and dst as it was, when it has more.
-	AppendMessage(dst []byte, n Number, limit int64) (out []byte, form Form, ok bool, err error)
+	AppendMessage(dst []byte, n Number, limit int64) (out []byte, canonical, ok bool, err error)
 }
 
 // A Rester is a Maildrop that can give memory back while its client is silent

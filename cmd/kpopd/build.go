@@ -61,9 +61,9 @@ func build(c *Config, log *slog.Logger) (*daemon, error) {
 	}
 	l := c.Limits
 	d.server = &kpop.Server{
-		Hostname: c.Hostname, Directory: directory, Store: store, Log: log,
+		Hostname: c.Hostname, Implementation: "kpopd", Directory: directory, Store: store, Log: log,
 		Limits: kpop.Limits{
-			Connections: l.Connections, Unauthenticated: l.Unauthenticated, PerAddress: l.PerAddress, PerUser: l.PerUser,
+			MaxConnections: l.Connections, MaxUnauthenticated: l.Unauthenticated, MaxPerPrefix: l.PerAddress, MaxPerUser: l.PerUser,
 			LoginTimeout: l.LoginTimeout, IdleTimeout: l.IdleTimeout, BadCommands: l.BadCommands,
 			AuthFailures: l.AuthFailures, FailureDelay: l.FailureDelay,
 		},
@@ -114,14 +114,43 @@ func (d *daemon) kerberos() error {
 }
 
 func (d *daemon) directory() (auth.Directory, error) {
-	names, err := krb5conf.NewLocalNames(d.profile, krb5conf.LocalNameOptions{TrustedRealms: d.config.Kerberos.TrustedRealms})
+	local, err := krb5conf.NewLocalNames(d.profile, krb5conf.LocalNameOptions{TrustedRealms: d.config.Kerberos.TrustedRealms})
 	if err != nil {
 		return nil, err
 	}
-	return &rules.Realm{
-		LocalName: names.Map, Acting: d.config.Identity.Acting,
-		Names: auth.NamePolicy{Realm: d.profile.DefaultRealm(), Hosts: d.config.Identity.SDPSHosts},
-	}, nil
+	i, realm := d.config.Identity, d.profile.DefaultRealm()
+	r := &rules.Rules{
+		Names:  auth.NamePolicy{Mode: auth.NameMode(i.Names), Hosts: i.Hosts, Realms: []string{realm}},
+		Realms: rules.Realms{Default: realm, Trusted: d.config.Kerberos.TrustedRealms, Instances: i.Instances},
+		Local:  rules.Local{Map: local.Map, Explain: explainLocal(local)},
+		Acting: i.Acting, Log: d.log,
+	}
+	if err := r.Names.Check(); err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	if i.Map != "" {
+		if r.Map, err = rules.OpenMapFile(i.Map, d.log); err != nil {
+			return nil, err
+		}
+	}
+	if i.Directory == "file" {
+		if r.Source, err = rules.OpenAccounts(i.Accounts, d.log); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// explainLocal carries the steps of one room over to another.
+func explainLocal(l *krb5conf.LocalNames) func(string) (string, []rules.Step, error) {
+	return func(principal string) (string, []rules.Step, error) {
+		name, tried, err := l.Explain(principal)
+		steps := make([]rules.Step, 0, len(tried))
+		for _, t := range tried {
+			steps = append(steps, rules.Step{What: t.What, Detail: t.Result})
+		}
+		return name, steps, err
+	}
 }
 
 func (d *daemon) passwords() (auth.PasswordCheck, error) {

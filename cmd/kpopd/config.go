@@ -87,8 +87,12 @@ type PasswordConfig struct {
 
 // An IdentityConfig says whose maildrop a principal may open.
 type IdentityConfig struct {
-	Directory string              `mapstructure:"directory"` // realm
-	SDPSHosts []string            `mapstructure:"sdps_hosts"`
+	Directory string              `mapstructure:"directory"` // realm or file
+	Accounts  string              `mapstructure:"accounts"`  // the table of directory = "file"
+	Map       string              `mapstructure:"map"`
+	Names     string              `mapstructure:"names"` // plain, sdps, folder
+	Hosts     []string            `mapstructure:"hosts"`
+	Instances bool                `mapstructure:"instances"`
 	Acting    map[string][]string `mapstructure:"acting"`
 }
 

@@ -95,12 +95,11 @@ func (d *maildrop) Size(n mailstore.Number) (int64, error) {
 	return int64(m.size), nil
 }
 
-func (d *maildrop) form(uid uint32) mailstore.Form {
+// canonical says whether nothing but dots changes when a message is sent.
+func (d *maildrop) canonical(uid uint32) bool {
 	d.measure()
-	if odd, ok := d.sizes.odd[uid]; ok {
-		return odd.form
-	}
-	return mailstore.FormPlain
+	_, odd := d.sizes.odd[uid]
+	return !odd
 }
 
 // find gives a message's place by UID, or -1.
@@ -175,7 +174,7 @@ func (d *maildrop) Open(n mailstore.Number) (mailstore.Message, error) {
 	if !info.Mode().IsRegular() || info.Size() != int64(m.size) {
 		return nil, errors.Join(&FaultError{path, info.Size(), fmt.Sprintf("not a plain file of the %d octets the index has", m.size)}, f.Close())
 	}
-	return &message{f, int64(m.size), d.form(m.uid)}, nil
+	return &message{f, int64(m.size), d.canonical(m.uid)}, nil
 }
 
 func openFault(path string, err error) error {
@@ -191,25 +190,25 @@ func openFault(path string, err error) error {
 
 // AppendMessage implements mailstore.Appender with bare system calls: no
 // *os.File, no poller, nothing to collect (BenchmarkAppendMessage).
-func (d *maildrop) AppendMessage(dst []byte, n mailstore.Number, limit int64) ([]byte, mailstore.Form, bool, error) {
+func (d *maildrop) AppendMessage(dst []byte, n mailstore.Number, limit int64) (out []byte, canonical, ok bool, err error) {
 	m := &d.messages[n-1]
 	if int64(m.size) > limit {
-		return dst, 0, false, nil
+		return dst, false, false, nil
 	}
 	path, err := d.path(m)
 	if err != nil {
-		return dst, 0, false, err
+		return dst, false, false, err
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return dst, 0, false, openFault(path, err)
+		return dst, false, false, openFault(path, err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // read only
-	out, err := readExactly(fd, dst, int(m.size))
+	out, err = readExactly(fd, dst, int(m.size))
 	if err != nil {
-		return dst, 0, false, &FaultError{path, 0, fmt.Sprintf("not a plain file of the %d octets the index has: %v", m.size, err)}
+		return dst, false, false, &FaultError{path, 0, fmt.Sprintf("not a plain file of the %d octets the index has: %v", m.size, err)}
 	}
-	return out, d.form(m.uid), true, nil
+	return out, d.canonical(m.uid), true, nil
 }
 
 var errLength = errors.New("cyrus: length differs")
@@ -249,13 +248,13 @@ func (d *maildrop) Close() error { return d.store.exclusion.release(d.box.Unique
 type message struct {
 	file *os.File
 	size int64
-	form mailstore.Form
+	text bool // all lines end in CRLF
 }
 
 func (m *message) Read(b []byte) (int, error) { return m.file.Read(b) }
 func (m *message) Close() error               { return m.file.Close() }
 func (m *message) Stored() int64              { return m.size }
-func (m *message) Form() mailstore.Form       { return m.form }
+func (m *message) Canonical() bool            { return m.text }
 func (m *message) File() *os.File             { return m.file }
 
 var (

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/kpopd/kpopd/mailstore"
 )
 
 // sizes knows which messages are not sent as they are stored. Mail that came by
@@ -24,15 +22,14 @@ type sizes struct {
 	odd      map[uint32]oddMessage
 }
 
-// An oddMessage is one that changes on the wire.
+// An oddMessage is one whose line ends change on the wire.
 type oddMessage struct {
-	form mailstore.Form
 	sent int64 // octets before stuffing
 }
 
 const (
 	sizesMagic = "kpsz"
-	sizesEntry = 4 + 4 + 8
+	sizesEntry = 4 + 8
 )
 
 // measure makes the sizes of all messages known.
@@ -69,29 +66,24 @@ func (d *maildrop) look(m *entry, buf []byte) {
 		return
 	}
 	defer f.Close() //nolint:errcheck // read only
-	if form, sent := inspect(io.LimitReader(f, int64(m.size)), buf); form != mailstore.FormPlain {
-		d.sizes.odd[m.uid] = oddMessage{form, sent}
+	if canonical, sent := inspect(io.LimitReader(f, int64(m.size)), buf); !canonical {
+		d.sizes.odd[m.uid] = oddMessage{sent}
 	}
 }
 
-// inspect finds a message's form and how many octets it is sent in.
-func inspect(r io.Reader, buf []byte) (form mailstore.Form, sent int64) {
-	form = mailstore.FormPlain
+// inspect says whether all lines of a message end in CRLF, and how many octets
+// it is sent in.
+func inspect(r io.Reader, buf []byte) (canonical bool, sent int64) {
+	canonical = true
 	last := byte('\n')
 	for {
 		n, err := r.Read(buf)
-		b := buf[:n]
-		if n > 0 {
-			if last == '\n' && b[0] == '.' || bytes.Contains(b, []byte("\n.")) {
-				form = min(form, mailstore.FormCanonical)
-			}
+		if b := buf[:n]; n > 0 {
 			bare := bytes.Count(b, []byte{'\n'}) - bytes.Count(b, []byte("\r\n"))
 			if b[0] == '\n' && last == '\r' {
 				bare--
 			}
-			if bare > 0 {
-				form = mailstore.FormAny
-			}
+			canonical = canonical && bare == 0
 			sent += int64(n + bare)
 			last = b[n-1]
 		}
@@ -100,9 +92,9 @@ func inspect(r io.Reader, buf []byte) (form mailstore.Form, sent int64) {
 		}
 	}
 	if last != '\n' {
-		return mailstore.FormAny, sent + 2
+		return false, sent + 2
 	}
-	return form, sent
+	return canonical, sent
 }
 
 func readSizes(path string, validity uint32) *sizes {
@@ -115,9 +107,7 @@ func readSizes(path string, validity uint32) *sizes {
 	}
 	none.through = binary.BigEndian.Uint32(b[8:])
 	for e := b[12 : len(b)-4]; len(e) > 0; e = e[sizesEntry:] {
-		none.odd[binary.BigEndian.Uint32(e)] = oddMessage{
-			mailstore.Form(binary.BigEndian.Uint32(e[4:])), int64(binary.BigEndian.Uint64(e[8:])), //nolint:gosec // G115: written by us, under a CRC
-		}
+		none.odd[binary.BigEndian.Uint32(e)] = oddMessage{int64(binary.BigEndian.Uint64(e[4:]))} //nolint:gosec // G115: written by us, under a CRC
 	}
 	return none
 }
@@ -129,7 +119,6 @@ func (s *sizes) write(path string) error {
 	b = binary.BigEndian.AppendUint32(b, s.through)
 	for uid, m := range s.odd {
 		b = binary.BigEndian.AppendUint32(b, uid)
-		b = binary.BigEndian.AppendUint32(b, uint32(m.form)) //nolint:gosec // G115: 0 to 2
 		b = binary.BigEndian.AppendUint64(b, uint64(m.sent)) //nolint:gosec // G115: not negative
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))

@@ -5,7 +5,7 @@
 //     several keys that a crash cannot tear;
 //   - skiplist (the default of 2.4, conversations.db since): read;
 //   - flat: read, and replaced whole;
-//   - quotalegacy, a file per quota root: see UpdateQuota.
+//   - quotalegacy, a file per quota root: see OpenQuota.
 //
 // A call opens the file, locks it, compares it with the path (a checkpoint
 // renames a new file into place), works, and lets go. Nothing is kept

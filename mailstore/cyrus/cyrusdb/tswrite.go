@@ -54,18 +54,19 @@ func newTSTx(file storage, size uint64) (*tsTx, error) {
 	return t, nil
 }
 
-// writeEmpty makes a database without keys. The header comes last: a file
-// without its magic is not taken for a database.
+// writeEmpty makes a database without keys, in one write of less than a disk
+// block: a file with half a header could not be told from another format.
 func writeEmpty(file storage, generation uint64) error {
 	h := tsHeader{generation: generation, repackSize: tsEmptySize, size: tsEmptySize}
 	dummy := tsNode{kind: recDummy, level: tsMaxLevel}
-	if _, err := file.WriteAt(dummy.appendHead(nil), tsDummy); err != nil {
+	_, err := file.WriteAt(dummy.appendHead(h.encode()), 0)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
 		return fmt.Errorf("cyrusdb: %w", err)
 	}
-	if err := file.Sync(); err != nil {
-		return fmt.Errorf("cyrusdb: %w", err)
-	}
-	return (&tsTx{file: file}).writeHeader(&h)
+	return nil
 }
 
 // writeHeader puts the header on disk.

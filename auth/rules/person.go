@@ -1,0 +1,221 @@
+package rules
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/kpopd/kpopd/auth"
+)
+
+// A person is a proved identity, as far as it is known here.
+type person struct {
+	principal string // empty when a name without a realm was proved
+	realm     string
+	user      string // user name as its entry spells it; empty: none
+	local     string // user name before its entry was found
+	entry     Entry
+	given     auth.LoginName // host and folder that came with the proved name
+}
+
+// name is what to call a person in a log.
+func (p person) name() string {
+	if p.principal != "" {
+		return p.principal
+	}
+	return p.user
+}
+
+// usable refuses a person whose own account is closed.
+func (p person) usable() error {
+	switch {
+	case p.entry.Locked:
+		return Refuse(Locked, "%s is locked", quote(p.entry.ID))
+	case p.entry.Outside:
+		return Refuse(NotInGroup, "%s is not in the required group", quote(p.entry.ID))
+	}
+	return nil
+}
+
+// mayLackAccount says whether err leaves a principal that Acting may yet admit:
+// front servers and robots have no account of their own.
+func (p person) mayLackAccount(err error) bool {
+	var refusal *Refusal
+	return p.principal != "" && errors.As(err, &refusal) &&
+		slices.Contains([]Reason{Instance, Unmapped, NoEntry}, refusal.Reason)
+}
+
+// owns says whether the wanted name is the person's own: the local name, the
+// whole principal, the mailbox or an alias.
+func (p person) owns(id auth.Identity, want auth.LoginName) bool {
+	switch {
+	case id.Authzid == "" || id.Authzid == id.Authcid:
+		return true
+	case want.Realm != "":
+		return want.Principal() == p.principal
+	}
+	return want.User == p.user || want.User == p.local || want.User == p.entry.Mailbox || p.aliased(id.Authzid) || slices.Contains(p.entry.Aliases, want.User)
+}
+
+// aliased says whether s, as it was sent, is one of the account's other names.
+func (p person) aliased(s string) bool {
+	return slices.ContainsFunc(p.entry.Aliases, func(a string) bool { return strings.EqualFold(a, s) })
+}
+
+// self finds the account of who was proved.
+func (r *Rules) self(ctx context.Context, id auth.Identity, trace Trace) (person, error) {
+	if id.Realm != "" {
+		if !strings.HasSuffix(id.Authcid, "@"+id.Realm) {
+			trace.Add("principal", "%s is not of the proved realm %s", quote(id.Authcid), quote(id.Realm))
+			return person{}, Refuse(BadName, "principal %s is not of its realm %s", quote(id.Authcid), quote(id.Realm))
+		}
+		return r.byPrincipal(ctx, id.Authcid, trace)
+	}
+	n, err := r.Names.Parse(id.Authcid)
+	if err != nil {
+		trace.Add("proved name", "%v", err)
+		return person{}, Refuse(BadName, "%v", err)
+	}
+	if n.Realm != "" {
+		p, err := r.byPrincipal(ctx, n.Principal(), trace)
+		p.given = n
+		return p, err
+	}
+	trace.Add("proved name", "%s is the local name %s", quote(id.Authcid), quote(n.User))
+	p := person{user: n.User, given: n}
+	return r.complete(ctx, p, trace)
+}
+
+// byPrincipal goes through the origins in their order. The first that knows the
+// principal decides.
+func (r *Rules) byPrincipal(ctx context.Context, principal string, trace Trace) (person, error) {
+	name, err := r.heard(principal, trace)
+	if err != nil {
+		return person{}, err
+	}
+	p := person{principal: principal, realm: name.realm}
+	order := r.Order
+	if len(order) == 0 {
+		order = []Origin{FromMap, FromSource, FromLocal}
+	}
+	for _, origin := range order {
+		if origin != FromMap && name.instance && !r.Realms.Instances {
+			trace.Add(string(origin), "skipped: %s has an instance", quote(principal))
+			continue
+		}
+		found, err := r.ask(ctx, origin, &p, trace)
+		if err != nil {
+			return p, err
+		}
+		if found {
+			return r.complete(ctx, p, trace)
+		}
+	}
+	if name.instance && !r.Realms.Instances {
+		return p, Refuse(Instance, "%s has an instance and no line of its own", quote(principal))
+	}
+	return p, Refuse(Unmapped, "no rule gives %s a local name", quote(principal))
+}
+
+// ask asks one origin and fills p in.
+func (r *Rules) ask(ctx context.Context, origin Origin, p *person, trace Trace) (bool, error) {
+	switch origin {
+	case FromMap:
+		return r.askMap(p, trace)
+	case FromSource:
+		return r.askSource(ctx, p, trace)
+	case FromLocal:
+		return r.askLocal(p, trace)
+	}
+	return false, errors.Join(auth.ErrPermanent, Refuse(Unmapped, "unknown origin %q in the order", string(origin)))
+}
+
+func (r *Rules) askMap(p *person, trace Trace) (bool, error) {
+	if r.Map == nil {
+		return false, nil
+	}
+	user, line, ok := r.Map.Find(p.principal)
+	if !ok {
+		trace.Add("map file", "%s has no line for %s", r.Map.Path(), quote(p.principal))
+		return false, nil
+	}
+	trace.Add("map file", "%s:%d maps %s to %s", r.Map.Path(), line, quote(p.principal), quote(user))
+	p.user = user
+	return true, nil
+}
+
+func (r *Rules) askSource(ctx context.Context, p *person, trace Trace) (bool, error) {
+	if r.Source == nil {
+		return false, nil
+	}
+	entry, err := r.Source.Find(ctx, Query{Principal: p.principal, Realm: p.realm}, trace)
+	var refusal *Refusal
+	if errors.As(err, &refusal) && refusal.Reason == NoEntry {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	p.entry, p.user = entry, entry.User
+	if p.user == "" {
+		p.user = entry.Mailbox
+	}
+	if p.user == "" {
+		return false, Refuse(NoMailbox, "%s names neither user nor mailbox", quote(entry.ID))
+	}
+	return true, nil
+}
+
+func (r *Rules) askLocal(p *person, trace Trace) (bool, error) {
+	if r.Local.Map == nil {
+		return false, nil
+	}
+	user, err := r.local(p.principal, trace)
+	if err != nil {
+		trace.Add("auth_to_local", "%s has no local name: %v", quote(p.principal), err)
+		return false, nil
+	}
+	if err := auth.CheckUser(user); err != nil {
+		trace.Add("auth_to_local", "gives %s, which is refused: %v", quote(user), err)
+		return false, Refuse(BadName, "auth_to_local gives %s for %s", quote(user), quote(p.principal))
+	}
+	trace.Add("auth_to_local", "maps %s to %s", quote(p.principal), quote(user))
+	p.user = user
+	return true, nil
+}
+
+// local asks for the steps only when somebody wants them.
+func (r *Rules) local(principal string, trace Trace) (string, error) {
+	if trace == nil || r.Local.Explain == nil {
+		return r.Local.Map(principal)
+	}
+	user, steps, err := r.Local.Explain(principal)
+	for _, s := range steps {
+		trace(s)
+	}
+	return user, err
+}
+
+// complete finds the entry of a person whose local name is known.
+func (r *Rules) complete(ctx context.Context, p person, trace Trace) (person, error) {
+	if err := auth.CheckUser(p.user); err != nil {
+		return p, Refuse(BadName, "%v", err)
+	}
+	p.local = p.user
+	switch {
+	case r.Source == nil:
+		p.entry = Entry{User: p.user, Mailbox: p.user}
+		trace.Add("directory", "none: the local name %s is the mailbox", quote(p.user))
+	case p.entry.ID == "":
+		entry, err := r.Source.Find(ctx, Query{Principal: p.principal, Realm: p.realm, User: p.user}, trace)
+		if err != nil {
+			return p, err
+		}
+		p.entry = entry
+		if entry.User != "" {
+			p.user = entry.User
+		}
+	}
+	return p, nil
+}

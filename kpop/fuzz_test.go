@@ -1,0 +1,140 @@
+package kpop_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/textproto"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpopd/kpopd/kpop"
+)
+
+// converse sends input to r, closes the sending side and returns all replies.
+func (r *rig) converse(t *testing.T, input []byte) []byte {
+	t.Helper()
+	nc, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	if _, err := nc.Write(input); err != nil {
+		return nil
+	}
+	_ = nc.(*net.TCPConn).CloseWrite()
+	all, err := io.ReadAll(nc)
+	if err != nil && isTimeout(err) {
+		t.Fatalf("no end of the replies: %v", err)
+	}
+	return all
+}
+
+// FuzzSession feeds octets to a session before and after login. Each line has
+// one reply at most and none is out of form; no text line starts with a lone
+// dot; nothing panics; every maildrop is given back.
+func FuzzSession(f *testing.F) {
+	for _, seed := range []string{
+		"CAPA\r\nQUIT\r\n", "USER alice\r\nPASS x\r\n", "AUTH PLAIN =\r\n", "AUTH X-STEPS\r\n\r\n*\r\n", "STLS\r\n",
+		"STAT\nLIST\nUIDL\nRETR 1\nTOP 2 1\nDELE 1\nRSET\nQUIT\n", "RETR 3\r\nDELE 3\r\nLIST 3\r\nNOOP\r\nQUIT",
+		"GET / HTTP/1.1\r\n", "\x16\x03\x01", "\x00\x00\x00\x13KRB5", strings.Repeat("x", 600) + "\r\nNOOP\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	store := newStore()
+	panicked := make(chan any, 1)
+	r := newRig(f, store, func(s *kpop.Server, _ *kpop.Port) {
+		s.Limits.AuthFailures = 1000
+		s.Limits.MaxConnections, s.Limits.MaxPerPrefix, s.Limits.MaxPerUser = -1, -1, -1
+		s.Observer.Panic = func(v any, _ []byte) {
+			select {
+			case panicked <- v:
+			default:
+			}
+		}
+	})
+	r.level.Set(slog.LevelWarn)
+	f.Fuzz(func(t *testing.T, input []byte) {
+		store.fill("alice", ".one\r\n", "two\n.\nend", "")
+		for _, login := range []string{"", "USER alice\r\nPASS " + secret + "\r\n"} {
+			all := r.converse(t, append([]byte(login), input...))
+			checkReplies(t, all, bytes.Count(input, []byte("\n"))+3+strings.Count(login, "\n"))
+		}
+		select {
+		case v := <-panicked:
+			t.Fatalf("panic: %v", v)
+		default:
+		}
+		eventually(t, "maildrop free", func() bool { return store.opened.Load() == 0 })
+	})
+}
+
+// checkReplies reads replies as a client would: status lines, and data up to
+// the end mark behind those that announce it.
+func checkReplies(t *testing.T, all []byte, most int) {
+	t.Helper()
+	in := textproto.NewReader(bufio.NewReader(bytes.NewReader(all)))
+	for n := 0; ; n++ {
+		line, err := in.ReadLine()
+		if err == io.EOF {
+			return
+		}
+		switch {
+		case err != nil:
+			t.Fatalf("cut off at %q", line)
+		case n > most:
+			t.Fatalf("more replies than commands in %q", all)
+		case strings.HasPrefix(line, "-ERR "), strings.HasPrefix(line, "+ "):
+		case line == "+OK", strings.HasSuffix(line, " octets"), strings.HasSuffix(line, " messages"), strings.HasSuffix(line, " follow"), strings.HasSuffix(line, " follows"):
+			if _, err := in.ReadDotBytes(); err != nil {
+				t.Fatalf("no end mark in %q", all)
+			}
+		case strings.HasPrefix(line, "+OK "):
+		default:
+			t.Fatalf("%q is no reply, in %q", line, all)
+		}
+	}
+}
+
+// FuzzDot holds RETR against textproto's reader: what it gives is the message
+// with every line end made LF, and the octets announced are those sent.
+func FuzzDot(f *testing.F) {
+	for _, seed := range []string{"", ".", "\n", "\r", ".\r\n", "a\n.\nb", "a\r\n.\r\n", "\r\r\n", "\x00", "..\n..", "x\r", "\n\n.", "\r\n.\r"} {
+		f.Add([]byte(seed))
+	}
+	stores := [2]*memStore{newStore(), newStore()}
+	stores[1].appends = false
+	var rigs [2]*rig
+	for i := range rigs {
+		rigs[i] = newRig(f, stores[i], nil)
+		rigs[i].level.Set(slog.LevelWarn)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		want := strings.ReplaceAll(string(normal(text)), "\r\n", "\n")
+		for i, r := range rigs {
+			stores[i].fill("alice", string(text))
+			all := r.converse(t, []byte("USER alice\nPASS " + secret + "\nRETR 1\nQUIT\n"))
+			in := textproto.NewReader(bufio.NewReader(bytes.NewReader(all)))
+			for range 4 { // greeting, USER, PASS, RETR
+				if _, err := in.ReadLine(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := in.ReadDotBytes()
+			if err != nil || string(got) != want {
+				t.Fatalf("%v: got %q, want %q", err, got, want)
+			}
+			if line, _ := in.ReadLine(); line != "+OK Goodbye" {
+				t.Fatalf("behind the end mark: %q", line)
+			}
+			eventually(t, "maildrop free", func() bool { return stores[i].opened.Load() == 0 })
+			if strings.Contains(r.log.String(), "differs") {
+				t.Fatal("octets differ from the size")
+			}
+		}
+	})
+}

@@ -1,0 +1,206 @@
+package kpop_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/kpopd/kpopd/mailstore"
+)
+
+// memStore is a Store in memory, with a switch for each thing a Store may be.
+type memStore struct {
+	mu    sync.Mutex
+	boxes map[string]*memBox
+
+	appends bool   // drops are Appenders
+	files   string // messages are FileMessages in this directory
+	short   bool   // messages end one octet early
+	update  func(mailstore.Changes) error
+	rests   atomic.Int64
+	opened  atomic.Int64 // maildrops open now
+}
+
+type memBox struct {
+	messages  []memMessage
+	next      int
+	held      bool
+	retrieved []mailstore.Number
+	openErr   error
+}
+
+type memMessage struct {
+	uid  int
+	text []byte
+}
+
+func newStore() *memStore { return &memStore{boxes: map[string]*memBox{}, appends: true} }
+
+// fill makes the mailbox's messages exactly those.
+func (s *memStore) fill(mailbox string, messages ...string) *memStore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	box := &memBox{}
+	for _, m := range messages {
+		box.next++
+		box.messages = append(box.messages, memMessage{box.next, []byte(m)})
+	}
+	s.boxes[mailbox] = box
+	return s
+}
+
+// uids are the unique-ids that are left.
+func (s *memStore) uids(mailbox string) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := []int{}
+	for _, m := range s.boxes[mailbox].messages {
+		left = append(left, m.uid)
+	}
+	return left
+}
+
+func (s *memStore) Open(_ context.Context, mailbox string, h mailstore.Holder) (mailstore.Maildrop, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	box := s.boxes[mailbox]
+	switch {
+	case box == nil:
+		return nil, mailstore.ErrUnknown
+	case box.openErr != nil:
+		return nil, box.openErr
+	case box.held:
+		return nil, &mailstore.InUseError{Holder: h}
+	}
+	box.held = true
+	s.opened.Add(1)
+	d := &memDrop{store: s, box: box, messages: slices.Clone(box.messages)}
+	for _, m := range d.messages {
+		size := int64(len(normal(m.text)))
+		d.sizes, d.octets = append(d.sizes, size), d.octets+size
+	}
+	if s.appends {
+		return appendDrop{d}, nil
+	}
+	return d, nil
+}
+
+// normal is a message as RFC 1939 section 11 counts it.
+func normal(text []byte) []byte {
+	var out []byte
+	for i, b := range text {
+		if b == '\n' && (i == 0 || text[i-1] != '\r') {
+			out = append(out, '\r')
+		}
+		out = append(out, b)
+	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		out = append(out, "\r\n"...)
+	}
+	return out
+}
+
+type memDrop struct {
+	store    *memStore
+	box      *memBox
+	messages []memMessage
+	sizes    []int64
+	octets   int64
+}
+
+func (d *memDrop) Len() int               { return len(d.messages) }
+func (d *memDrop) Octets() (int64, error) { return d.octets, nil }
+func (d *memDrop) Rest()                  { d.store.rests.Add(1) }
+
+func (d *memDrop) Size(n mailstore.Number) (int64, error) { return d.sizes[n-1], nil }
+
+func (d *memDrop) AppendUniqueID(dst []byte, n mailstore.Number) []byte {
+	return strconv.AppendInt(append(dst, "uid-"...), int64(d.messages[n-1].uid), 10)
+}
+
+func (d *memDrop) Open(n mailstore.Number) (mailstore.Message, error) {
+	text := d.messages[n-1].text
+	m := &memText{Reader: bytes.NewReader(text), size: int64(len(text)), canonical: bytes.Equal(text, normal(text))}
+	if d.store.short {
+		m.size++
+	}
+	if d.store.files == "" {
+		return m, nil
+	}
+	f, err := os.Open(filepath.Join(d.store.files, strconv.Itoa(int(n))))
+	return fileText{m, f}, err
+}
+
+func (d *memDrop) Update(_ context.Context, c mailstore.Changes) error {
+	if d.store.update != nil {
+		if err := d.store.update(c); err != nil {
+			return err
+		}
+	}
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	gone := map[int]bool{}
+	for _, n := range c.Deleted {
+		gone[d.messages[n-1].uid] = true
+	}
+	d.box.retrieved = c.Retrieved
+	d.box.messages = slices.DeleteFunc(d.box.messages, func(m memMessage) bool { return gone[m.uid] })
+	return nil
+}
+
+func (d *memDrop) Close() error {
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	d.box.held = false
+	d.store.opened.Add(-1)
+	return nil
+}
+
+type appendDrop struct{ *memDrop }
+
+func (d appendDrop) AppendMessage(dst []byte, n mailstore.Number, limit int64) ([]byte, bool, bool, error) {
+	text := d.messages[n-1].text
+	if int64(len(text)) > limit {
+		return dst, false, false, nil
+	}
+	whole := len(text) == 0 || bytes.HasSuffix(text, []byte("\r\n"))
+	canonical := whole && bytes.Count(text, []byte("\n")) == bytes.Count(text, []byte("\r\n"))
+	return append(dst, text...), canonical, true, nil
+}
+
+type memText struct {
+	*bytes.Reader
+	size      int64
+	canonical bool
+}
+
+func (m *memText) Stored() int64   { return m.size }
+func (m *memText) Canonical() bool { return m.canonical }
+func (m *memText) Close() error    { return nil }
+
+type fileText struct {
+	*memText
+	file *os.File
+}
+
+func (m fileText) Read(p []byte) (int, error) { return io.ReadFull(m.file, p) }
+func (m fileText) File() *os.File             { return m.file }
+func (m fileText) Close() error               { return m.file.Close() }
+
+// toFiles writes the mailbox's messages into files of their own.
+func (s *memStore) toFiles(t testing.TB, mailbox string) {
+	t.Helper()
+	s.files, s.appends = t.TempDir(), false
+	for i, m := range s.boxes[mailbox].messages {
+		if err := os.WriteFile(filepath.Join(s.files, strconv.Itoa(i+1)), m.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
