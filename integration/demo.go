@@ -185,7 +185,7 @@ func (d *Demo) showLog(context.Context) error {
 	}
 	d.say("\nWhat the server says of it:")
 	for line := range strings.Lines(string(b)) {
-		if strings.Contains(line, "msg=session") {
+		if strings.Contains(line, "session ended") {
 			d.say("%s", strings.TrimSpace(line))
 		}
 	}

@@ -77,7 +77,7 @@ func (c *Config) checkSpool(f *faults) {
 	f.need(c.Spool.ImapdConf != "", "spool.imapd_conf", "is empty; name Cyrus's imapd.conf, or one of the same form for a site without Cyrus")
 	f.readable("spool.imapd_conf", c.Spool.ImapdConf)
 	f.oneOf("identity.directory", c.Identity.Directory, "realm", "file")
-	f.oneOf("identity.names", c.Identity.Names, "plain", "sdps", "folder")
+	f.oneOf("identity.names", c.Identity.Names, "plain", "sdps", "folder", "both")
 	f.need(c.Identity.Directory != "file" || c.Identity.Accounts != "", "identity.accounts", "names the table that directory = \"file\" reads")
 }
 

@@ -137,6 +137,8 @@ func defaults(v *viper.Viper) {
 		"password.timeout":       "10s",
 		"password.concurrent":    32,
 		"identity.directory":     "realm",
+		"identity.names":         "sdps",
+		"identity.hosts":         []string{"*"},
 		"spool.mode":             "shared",
 		"spool.imapd_conf":       "/etc/imapd.conf",
 		"limits.connections":     20000,

@@ -1,0 +1,267 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"encoding/binary"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/client"
+	"github.com/jcmturner/gokrb5/v8/keytab"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+
+	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/krb5conf"
+)
+
+// apReq makes a fresh AP-REQ of user's for a service.
+func apReq(t *testing.T, user, service string) []byte {
+	t.Helper()
+	profile, err := krb5conf.Load(realm.Path("krb5.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kt, err := keytab.Load(realm.Path(user + ".keytab"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client.NewWithKeytab(strings.ReplaceAll(user, "-", "/"), integration.RealmName, kt, profile.Client(), client.DisablePAFXFAST(true))
+	defer c.Destroy()
+	if err := c.Login(); err != nil {
+		t.Fatal(err)
+	}
+	ticket, session, err := c.GetServiceTicket(service + "/" + integration.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := types.NewAuthenticator(c.Credentials.Domain(), c.Credentials.CName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.SeqNumber = 0
+	request, err := messages.NewAPReq(ticket, session, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := request.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+const kpopHello = "\x00\x00\x00\x13KRB5_SENDAUTH_V1.0\x00\x00\x00\x00\x09KPOPV1.0\x00"
+
+// sendauth presents an AP-REQ and gives the KRB-ERROR's code, 0 when there is
+// none.
+func sendauth(t *testing.T, request []byte) (*peer, int32) {
+	t.Helper()
+	p := dial(t, realm.Ports.KPOP)
+	p.send(kpopHello)
+	if status, err := p.in.ReadByte(); err != nil || status != 0 {
+		t.Fatalf("status octet %d, %v", status, err)
+	}
+	p.send(string(binary.BigEndian.AppendUint32(nil, uint32(len(request)))) + string(request))
+	var length [4]byte
+	if _, err := io.ReadFull(p.in, length[:]); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, binary.BigEndian.Uint32(length[:]))
+	if _, err := io.ReadFull(p.in, answer); err != nil {
+		t.Fatal(err)
+	}
+	if len(answer) == 0 {
+		return p, 0
+	}
+	var e messages.KRBError
+	if err := e.Unmarshal(answer); err != nil {
+		t.Fatal(err)
+	}
+	return p, e.ErrorCode
+}
+
+func TestTicketsForOtherServicesAreRefused(t *testing.T) {
+	for service, code := range map[string]int32{"pop": 0, "pop3": 0, "imap": 35, "host": 35} {
+		if _, got := sendauth(t, apReq(t, "alice", service)); got != code {
+			t.Errorf("%s: KRB-ERROR %d, want %d", service, got, code)
+		}
+	}
+}
+
+func TestReplayIsRefused(t *testing.T) {
+	request := apReq(t, "alice", "pop")
+	if _, code := sendauth(t, request); code != 0 {
+		t.Fatalf("first: KRB-ERROR %d", code)
+	}
+	if _, code := sendauth(t, request); code != 34 {
+		t.Errorf("second: KRB-ERROR %d, want 34", code)
+	}
+	if err := realm.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if _, code := sendauth(t, request); code != 34 {
+		t.Errorf("after a restart: KRB-ERROR %d, want 34", code)
+	}
+}
+
+func TestExpiredTicketIsRefused(t *testing.T) {
+	out, err := realm.Tool(filepath.Join(t.TempDir(), "none")).Run(t.Context(), realm.Path("with-services"), "true")
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	// A fetchmail without a valid ticket gives up in its own words; the server
+	// says that no ticket came.
+	if _, err := realm.Fetchmail(t.Context(), io.Discard, filepath.Join(t.TempDir(), "none"), integration.FetchPOP3); err == nil {
+		t.Error("fetchmail without a ticket logged in")
+	}
+}
+
+// A principal opens its own maildrop and no other.
+func TestWhoseMaildrop(t *testing.T) {
+	for _, c := range []struct{ principal, user, answer string }{
+		{"alice", "alice", "+OK"},
+		{"alice", "alice@mail.example", "+OK"},
+		{"alice", "alice+mail.example", "+OK"},
+		{"alice", "bob", "-ERR [AUTH]"},
+		{"alice", "nobody", "-ERR [AUTH]"},
+		{"alice-admin", "alice", "-ERR [AUTH]"},
+		{"bob", "alice", "-ERR [AUTH]"},
+	} {
+		p, code := sendauth(t, apReq(t, c.principal, "pop"))
+		if code != 0 {
+			t.Fatalf("%s: KRB-ERROR %d", c.principal, code)
+		}
+		p.expect("+OK")
+		p.send("USER " + c.user + "\r\n")
+		p.expect("+OK")
+		p.send("PASS krb_ticket\r\n")
+		p.expect(c.answer)
+		p.send("QUIT\r\n")
+		p.rest()
+	}
+}
+
+// Whatever comes gets an answer, and the server goes on.
+func TestBadInput(t *testing.T) {
+	ports := realm.Ports
+	for _, c := range []struct {
+		name   string
+		port   int
+		text   string
+		answer string
+	}{
+		{"garbage", ports.POP3, "\x01\x02\x03\xff\r\n\x00\r\nx\r\ny\r\n", "-ERR"},
+		{"TLS hello on 110", ports.POP3, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", "-ERR"},
+		{"HTTP", ports.POP3, "POST / HTTP/1.1\r\nHost: x\r\n\r\nUSER alice\r\nPASS x\r\n", "-ERR"},
+		{"password in clear", ports.POP3, "USER alice\r\nPASS x\r\nQUIT\r\n", "-ERR"},
+		{"Kerberos 4", ports.KPOP, "AUTHV0.1KPOPV0.1\x00\x00\x00\x10ticket", "-ERR [AUTH] Kerberos 4"},
+		{"POP3 on 1109", ports.KPOP, "USER alice\r\n", "-ERR"},
+		{"4 GiB length", ports.KPOP, "\xff\xff\xff\xff", ""},
+		{"4 GiB AP-REQ", ports.KPOP, kpopHello + "\xff\xff\xff\xff", "\x00"},
+		{"wrong application", ports.KPOP, "\x00\x00\x00\x13KRB5_SENDAUTH_V1.0\x00\x00\x00\x00\x05abcd\x00", "\x02"},
+		{"garbage in TLS's place", ports.POP3S, "USER alice\r\n", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := dial(t, c.port)
+			p.send(c.text)
+			if tcp, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+				_ = tcp.CloseWrite()
+			}
+			if got := p.rest(); !strings.Contains(got, c.answer) || strings.Contains(got, "maildrop") {
+				t.Errorf("got %q, want %q", got, c.answer)
+			}
+		})
+	}
+	half := dial(t, ports.KPOP) // says nothing and stays
+	_ = half
+	fill(t, "carol")
+	if _, code := sendauth(t, apReq(t, "carol", "pop")); code != 0 {
+		t.Errorf("after all that a good ticket gets KRB-ERROR %d", code)
+	}
+}
+
+// What an operator gets wrong is said with its place.
+func TestConfigFaults(t *testing.T) {
+	good, err := os.ReadFile(realm.Path("kpopd.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loose := filepath.Join(t.TempDir(), "loose.keytab")
+	b, err := os.ReadFile(realm.Path("server.keytab"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(loose, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, from, to, says string }{
+		{"typo", "keytab =", "keytap =", "keytap"},
+		{"bad protocol", `"pop3s"`, `"pop4s"`, "listen.pop3s.protocol"},
+		{"no keytab", "server.keytab", "none.keytab", "none.keytab"},
+		{"loose keytab", realm.Path("server.keytab"), loose, "chmod 600"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "kpopd.toml")
+			if err := os.WriteFile(file, []byte(strings.Replace(string(good), c.from, c.to, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.CommandContext(t.Context(), realm.Kpopd, "check", "--config", file).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), c.says) {
+				t.Errorf("kpopd check: %v, %s", err, out)
+			}
+		})
+	}
+	t.Run("port in use", func(t *testing.T) {
+		out, err := exec.CommandContext(t.Context(), realm.Kpopd, "serve", "--config", realm.Path("kpopd.toml")).CombinedOutput()
+		if err == nil {
+			t.Errorf("a second kpopd started: %s", out)
+		}
+	})
+}
+
+// A message removed by another program stays listed and answers -ERR or itself,
+// and what the session deletes is what it named.
+func TestExpungeBesideASession(t *testing.T) {
+	fill(t, "bob")
+	p, code := sendauth(t, apReq(t, "bob", "pop"))
+	if code != 0 {
+		t.Fatalf("KRB-ERROR %d", code)
+	}
+	p.expect("+OK")
+	p.send("USER bob\r\nPASS x\r\n")
+	p.expect("+OK")
+	p.expect("+OK")
+	if err := realm.Expunge(t.Context(), "bob", 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	p.send("STAT\r\nDELE 3\r\nQUIT\r\n")
+	p.expect("+OK 5 ")
+	p.expect("+OK")
+	p.expect("+OK")
+	for end := time.Now().Add(5 * time.Second); ; {
+		p, code = sendauth(t, apReq(t, "bob", "pop"))
+		if code != 0 {
+			t.Fatalf("KRB-ERROR %d", code)
+		}
+		p.expect("+OK")
+		p.send("USER bob\r\nPASS x\r\nSTAT\r\nUIDL\r\nQUIT\r\n")
+		p.expect("+OK")
+		if line := p.expect(""); strings.HasPrefix(line, "+OK") {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal("the maildrop stays locked: " + line)
+		}
+	}
+	p.expect("+OK 2 ")
+	p.expect("+OK")
+	if first, second := p.expect("1 "), p.expect("2 "); !strings.HasSuffix(first, ".4\r\n") || !strings.HasSuffix(second, ".5\r\n") {
+		t.Errorf("left are %q and %q, want UIDs 4 and 5", first, second)
+	}
+}
