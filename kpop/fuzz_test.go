@@ -117,7 +117,7 @@ func FuzzDot(f *testing.F) {
 		want := strings.ReplaceAll(string(normal(text)), "\r\n", "\n")
 		for i, r := range rigs {
 			stores[i].fill("alice", string(text))
-			all := r.converse(t, []byte("USER alice\nPASS " + secret + "\nRETR 1\nQUIT\n"))
+			all := r.converse(t, []byte("USER alice\nPASS "+secret+"\nRETR 1\nQUIT\n"))
 			in := textproto.NewReader(bufio.NewReader(bytes.NewReader(all)))
 			for range 4 { // greeting, USER, PASS, RETR
 				if _, err := in.ReadLine(); err != nil {

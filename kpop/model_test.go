@@ -155,9 +155,7 @@ func TestModel(t *testing.T) {
 		if !slices.Equal(got[3:], want) {
 			rt.Fatalf("got  %q\nwant %q", got[3:], want)
 		}
-		for store.opened.Load() > 0 {
-			time.Sleep(100 * time.Microsecond)
-		}
+		eventually(t, "maildrop free", func() bool { return store.opened.Load() == 0 })
 		if left := store.uids("alice"); !slices.Equal(left, m.left()) {
 			rt.Fatalf("left %v, want %v", left, m.left())
 		}

@@ -37,8 +37,10 @@ type memBox struct {
 }
 
 type memMessage struct {
-	uid  int
-	text []byte
+	uid       int
+	text      []byte
+	size      int64
+	canonical bool
 }
 
 func newStore() *memStore { return &memStore{boxes: map[string]*memBox{}, appends: true} }
@@ -50,7 +52,8 @@ func (s *memStore) fill(mailbox string, messages ...string) *memStore {
 	box := &memBox{}
 	for _, m := range messages {
 		box.next++
-		box.messages = append(box.messages, memMessage{box.next, []byte(m)})
+		sent := normal([]byte(m))
+		box.messages = append(box.messages, memMessage{box.next, []byte(m), int64(len(sent)), string(sent) == m})
 	}
 	s.boxes[mailbox] = box
 	return s
@@ -83,8 +86,7 @@ func (s *memStore) Open(_ context.Context, mailbox string, h mailstore.Holder) (
 	s.opened.Add(1)
 	d := &memDrop{store: s, box: box, messages: slices.Clone(box.messages)}
 	for _, m := range d.messages {
-		size := int64(len(normal(m.text)))
-		d.sizes, d.octets = append(d.sizes, size), d.octets+size
+		d.octets += m.size
 	}
 	if s.appends {
 		return appendDrop{d}, nil
@@ -111,7 +113,6 @@ type memDrop struct {
 	store    *memStore
 	box      *memBox
 	messages []memMessage
-	sizes    []int64
 	octets   int64
 }
 
@@ -119,15 +120,15 @@ func (d *memDrop) Len() int               { return len(d.messages) }
 func (d *memDrop) Octets() (int64, error) { return d.octets, nil }
 func (d *memDrop) Rest()                  { d.store.rests.Add(1) }
 
-func (d *memDrop) Size(n mailstore.Number) (int64, error) { return d.sizes[n-1], nil }
+func (d *memDrop) Size(n mailstore.Number) (int64, error) { return d.messages[n-1].size, nil }
 
 func (d *memDrop) AppendUniqueID(dst []byte, n mailstore.Number) []byte {
 	return strconv.AppendInt(append(dst, "uid-"...), int64(d.messages[n-1].uid), 10)
 }
 
 func (d *memDrop) Open(n mailstore.Number) (mailstore.Message, error) {
-	text := d.messages[n-1].text
-	m := &memText{Reader: bytes.NewReader(text), size: int64(len(text)), canonical: bytes.Equal(text, normal(text))}
+	stored := d.messages[n-1]
+	m := &memText{Reader: bytes.NewReader(stored.text), size: int64(len(stored.text)), canonical: stored.canonical}
 	if d.store.short {
 		m.size++
 	}
@@ -166,13 +167,11 @@ func (d *memDrop) Close() error {
 type appendDrop struct{ *memDrop }
 
 func (d appendDrop) AppendMessage(dst []byte, n mailstore.Number, limit int64) ([]byte, bool, bool, error) {
-	text := d.messages[n-1].text
-	if int64(len(text)) > limit {
+	m := d.messages[n-1]
+	if int64(len(m.text)) > limit {
 		return dst, false, false, nil
 	}
-	whole := len(text) == 0 || bytes.HasSuffix(text, []byte("\r\n"))
-	canonical := whole && bytes.Count(text, []byte("\n")) == bytes.Count(text, []byte("\r\n"))
-	return append(dst, text...), canonical, true, nil
+	return append(dst, m.text...), m.canonical, true, nil
 }
 
 type memText struct {
