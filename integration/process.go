@@ -20,6 +20,9 @@ type Tool struct {
 	Dir string
 }
 
+// toolTime is the longest that a program may take.
+const toolTime = 30 * time.Second
+
 // Run runs a program to its end and gives all it printed. The error holds the
 // output, for a test's log.
 func (t Tool) Run(ctx context.Context, name string, args ...string) (string, error) {
@@ -28,6 +31,8 @@ func (t Tool) Run(ctx context.Context, name string, args ...string) (string, err
 
 // Input is Run with text on standard input.
 func (t Tool) Input(ctx context.Context, input, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, toolTime)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // G204: the harness runs what its callers name
 	cmd.Env, cmd.Dir = append(os.Environ(), t.Env...), t.Dir
 	cmd.Stdin = strings.NewReader(input)

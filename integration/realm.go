@@ -153,7 +153,9 @@ func (r *Realm) Restart() error {
 func (r *Realm) Pid() (int, bool) { return r.pid("kpopd") }
 
 // path is a file of the realm's.
-func (r *Realm) path(name ...string) string { return filepath.Join(append([]string{r.Dir}, name...)...) }
+func (r *Realm) path(name ...string) string {
+	return filepath.Join(append([]string{r.Dir}, name...)...)
+}
 
 // Path is a file of the realm's, for tests.
 func (r *Realm) Path(name string) string { return r.path(name) }

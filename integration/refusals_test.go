@@ -111,16 +111,18 @@ func TestReplayIsRefused(t *testing.T) {
 	}
 }
 
-func TestExpiredTicketIsRefused(t *testing.T) {
-	out, err := realm.Tool(filepath.Join(t.TempDir(), "none")).Run(t.Context(), realm.Path("with-services"), "true")
-	if err != nil {
-		t.Fatal(err, out)
+// A client whose ticket has expired is stopped by its own libkrb5 and says QUIT
+// where the ticket should be. Expired tickets that come all the same are in the
+// acceptor's own tests, with forged ones.
+func TestClientThatGivesUp(t *testing.T) {
+	p := dial(t, realm.Ports.KPOP)
+	p.send(kpopHello)
+	if status, err := p.in.ReadByte(); err != nil || status != 0 {
+		t.Fatalf("status octet %d, %v", status, err)
 	}
-	// A fetchmail without a valid ticket gives up in its own words; the server
-	// says that no ticket came.
-	if _, err := realm.Fetchmail(t.Context(), io.Discard, filepath.Join(t.TempDir(), "none"), integration.FetchPOP3); err == nil {
-		t.Error("fetchmail without a ticket logged in")
-	}
+	p.send("QUIT\r\n")
+	p.rest()
+	logged(t, "gave up before sending")
 }
 
 // A principal opens its own maildrop and no other.

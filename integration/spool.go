@@ -176,7 +176,7 @@ func (r *Realm) writeServices() error {
 // writeScripts makes the programs of the contract: DIR/fill and its kin.
 func (r *Realm) writeScripts(tool string) error {
 	if tool == "" {
-		return nil
+		return r.writeWithServices()
 	}
 	for _, name := range []string{"fill", "append", "expunge", "restart"} {
 		text := fmt.Sprintf("#!/bin/sh\nexec %s %s %s \"$@\"\n", shellQuote(tool), name, shellQuote(r.Dir))
@@ -184,6 +184,11 @@ func (r *Realm) writeScripts(tool string) error {
 			return err
 		}
 	}
+	return r.writeWithServices()
+}
+
+// writeWithServices makes the wrapper that fetchmail needs for KPOP.
+func (r *Realm) writeWithServices() error {
 	text := "#!/bin/sh\n# Runs a command with a copy of /etc/services that has KPOP's port.\n" +
 		"exec unshare -m sh -c 'mount --bind \"$0\" /etc/services && exec \"$@\"' " + shellQuote(r.path("services")) + " \"$@\"\n"
 	return os.WriteFile(r.path("with-services"), []byte(text), 0o700) //nolint:gosec // G306: as above

@@ -120,7 +120,7 @@ func (d *daemon) directory() (auth.Directory, error) {
 	}
 	i, realm := d.config.Identity, d.profile.DefaultRealm()
 	r := &rules.Rules{
-		Names:  auth.NamePolicy{Mode: auth.NameMode(i.Names), Hosts: i.Hosts, Realms: []string{realm}},
+		Names:  d.names(),
 		Realms: rules.Realms{Default: realm, Trusted: d.config.Kerberos.TrustedRealms, Instances: i.Instances},
 		Local:  rules.Local{Map: local.Map, Explain: explainLocal(local)},
 		Acting: i.Acting, Log: d.log,
@@ -139,6 +139,13 @@ func (d *daemon) directory() (auth.Directory, error) {
 		}
 	}
 	return r, nil
+}
+
+// names is the one setting by which login names are read, for passwords and for
+// the directory alike.
+func (d *daemon) names() auth.NamePolicy {
+	i := d.config.Identity
+	return auth.NamePolicy{Mode: auth.NameMode(i.Names), Hosts: i.Hosts, Realms: []string{d.profile.DefaultRealm()}}
 }
 
 // explainLocal carries the steps of one room over to another.
@@ -168,7 +175,7 @@ func (d *daemon) passwords() (auth.PasswordCheck, error) {
 		Realm: d.profile.DefaultRealm(), Service: service, Config: d.profile.Client, Keys: d.keytab.Current,
 		Timeout: d.config.Password.Timeout, Slots: make(chan struct{}, d.config.Password.Concurrent), Log: d.log,
 	}
-	return k.Check, nil
+	return d.names().Strip(k.Check), nil
 }
 
 func (d *daemon) makePorts() error {
@@ -207,7 +214,7 @@ func (d *daemon) mechanisms(l Listener, check auth.PasswordCheck, certificate *x
 		all = append(all, password.Mechanisms(check)...)
 	}
 	if len(l.Mechanisms) == 0 {
-		return all
+		return underTLS(all)
 	}
 	var out []auth.Mechanism
 	for _, name := range l.Mechanisms {
@@ -218,6 +225,17 @@ func (d *daemon) mechanisms(l Listener, check auth.PasswordCheck, certificate *x
 		}
 	}
 	return out
+}
+
+// underTLS keeps GS2-KRB5 to TLS: its ticket is the only proof, as in KPOP, and
+// in clear it could be caught and held back. A listener that names it gets it.
+func underTLS(all []auth.Mechanism) []auth.Mechanism {
+	for i := range all {
+		if all[i].Name == "GS2-KRB5" {
+			all[i].Usable = func(p auth.Peer) bool { return p.TLS != nil }
+		}
+	}
+	return all
 }
 
 var bindings = map[string]krb5.BindingPolicy{"when_present": krb5.BindingWhenPresent, "require": krb5.BindingRequire}
@@ -236,7 +254,10 @@ func (d *daemon) tls() (*tls.Config, *x509.Certificate, error) {
 		least = tls.VersionTLS13
 	}
 	// ALPN "pop3" keeps a browser's request for another protocol out.
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: least, NextProtos: []string{"pop3"}}, pair.Leaf, nil
+	return &tls.Config{
+		Certificates: []tls.Certificate{pair}, MinVersion: least, NextProtos: []string{"pop3"},
+		DynamicRecordSizingDisabled: true, // mail is sent in bulk: full records from the start
+	}, pair.Leaf, nil
 }
 
 // openJournal gives the acceptor the replay cache that outlives a restart.

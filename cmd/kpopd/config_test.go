@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The shipped example must be whole, or it documents a lie: all it needs beside
+// itself is the files that it names.
+func TestShippedExample(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../etc/kpopd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	spool := filepath.Join(dir, "imapd.conf")
+	file := filepath.Join(dir, "kpopd.toml")
+	text := strings.ReplaceAll(string(b), "/etc/imapd.conf", spool)
+	for _, f := range []string{"certificate", "key"} {
+		pem := filepath.Join(dir, f)
+		text = strings.Replace(text, f+` = ""`, f+` = "`+pem+`"`, 1)
+		if err := os.WriteFile(pem, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range map[string]string{spool: "", file: text} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := loadConfig(file); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFaultsAreNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ text, says string }{
+		"unknown key":   {"hostnam = \"x\"", "hostnam"},
+		"no listener":   {"hostname = \"x\"", "listen"},
+		"host service":  {"[kerberos]\nservices = [\"host\"]", "kerberos.services"},
+		"skew of hours": {"[kerberos]\nclock_skew = \"3h\"", "kerberos.clock_skew"},
+		"short idle":    {"[limits]\nidle_timeout = \"1m\"", "limits.idle_timeout"},
+		"half a key":    {"[tls]\ncertificate = \"/x\"", "tls"},
+		"bad address":   {"[listen.a]\naddress = \"110\"\nprotocol = \"pop3\"", "listen.a.address"},
+		"wrong type":    {"[limits]\nconnections = \"many\"", "connections"},
+		"not TOML":      {"[limits", "config"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "kpopd.toml")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := loadConfig(file); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error %v does not name %s", err, c.says)
+			}
+		})
+	}
+}
