@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -53,6 +54,7 @@ type Store struct {
 	holds    holds
 	disk     disk
 	blocks   sync.Pool // *[]byte of blockSize
+	staged   atomic.Uint64
 }
 
 // How long locks of other programs are waited for. At login a client is

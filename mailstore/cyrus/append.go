@@ -1,0 +1,179 @@
+package cyrus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+var _ mailstore.Deliverer = (*Store)(nil)
+
+// Deliver implements mailstore.Deliverer: the message gets a Return-Path field
+// (RFC 5321 section 4.4) and is appended.
+func (s *Store) Deliver(ctx context.Context, mailbox string, message io.Reader, from string) error {
+	if strings.ContainsAny(from, "\r\n\x00<>") {
+		return fmt.Errorf("cyrus: %w: sender %q", mailstore.ErrMessage, from)
+	}
+	_, err := s.Append(ctx, mailbox, io.MultiReader(strings.NewReader("Return-Path: <"+from+">\r\n"), message), time.Time{})
+	return err
+}
+
+// Append adds a message to a mailbox, durably, and tells its UID. The line
+// ends of the message are made CRLF and an empty message is one empty line;
+// nothing else is changed. A zero time of arrival is now.
+func (s *Store) Append(ctx context.Context, mailbox string, message io.Reader, arrived time.Time) (uint32, error) {
+	name, err := s.name(mailbox)
+	if err != nil {
+		return 0, err
+	}
+	if arrived.IsZero() {
+		arrived = s.now()
+	}
+	entry, err := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Lookup(ctx, name)
+	if err != nil {
+		return 0, told(err)
+	}
+	if ok, why := entry.Serves(s.conf.ServerName); !ok {
+		return 0, fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrUnknown, name, why)
+	}
+	t, err := s.stage(entry.Mailbox(), message, &s.staged)
+	if err != nil {
+		return 0, err
+	}
+	defer t.drop(s)
+	ctx, cancel := context.WithTimeout(ctx, changeWait)
+	defer cancel()
+	m, c, err := s.change(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer m.release()
+	return c.append(ctx, t, arrived)
+}
+
+// change locks a mailbox and reads what a change of it needs.
+func (s *Store) change(ctx context.Context, name imapdconf.Name) (*mailbox, *change, error) {
+	m, err := s.lockMailbox(ctx, name, toChange)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := s.changeOf(ctx, m)
+	if err != nil {
+		m.release()
+		return nil, nil, told(err)
+	}
+	return m, c, nil
+}
+
+// changeOf begins a change, with the counters put right when the last one was
+// cut off.
+func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
+	x, err := m.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	if x.header.Options&OptionDeleted != 0 {
+		return nil, errDeleted(m.place.Name)
+	}
+	c, err := s.newChange(m, x)
+	if err != nil || !m.isTorn() {
+		return c, err
+	}
+	if err := c.loadAnnotations(ctx); err != nil {
+		return nil, err
+	}
+	return c, c.heal(x.header.HighestModSeq)
+}
+
+// append gives the staged message the next UID. On disk the order is message
+// file, cache, record, header: what a crash leaves is an orphan file, which the
+// next message of the same UID replaces.
+func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint32, error) {
+	s := c.m.store
+	r, err := c.nextRecord()
+	if err != nil {
+		return 0, err
+	}
+	r.Size, r.HeaderSize, r.GUID = uint64(t.size), uint64(t.headerSize), t.guid
+	r.InternalDate = uint64(arrived.Unix())
+	r.SentDate, r.GMTime = t.dates(arrived, s.location)
+	if err := c.checkQuota(ctx, r.Size); err != nil {
+		return 0, err
+	}
+	path, err := s.conf.MessagePath(c.m.place, r.UID, false)
+	if err != nil {
+		return 0, told(err)
+	}
+	if err := c.m.store.disk.rename(t.path, path); err != nil {
+		return 0, told(err)
+	}
+	err = s.disk.chtimes(path, arrived)
+	if err == nil {
+		err = s.disk.syncDir(filepath.Dir(path))
+	}
+	if err == nil {
+		err = c.cache(t, r)
+	}
+	if err == nil {
+		err = c.add(r)
+	}
+	if err == nil {
+		err = c.commit(ctx)
+	}
+	if err != nil {
+		return 0, errors.Join(told(err), s.disk.remove(path))
+	}
+	return r.UID, nil
+}
+
+// nextRecord is a new record with the next UID and modseq.
+func (c *change) nextRecord() (*Record, error) {
+	h := &c.x.header
+	if h.LastUID == 1<<32-1 || h.Records == 1<<32-1 {
+		return nil, fault(c.x.path, int64(c.x.layout.header.lastUID.at), "there is no further UID")
+	}
+	h.LastUID++
+	r := &Record{UID: uint32(h.LastUID), SaveDate: c.now}
+	c.touch(r)
+	r.CreatedModSeq = r.ModSeq
+	return r, nil
+}
+
+// add puts a new record at the end of the index.
+func (c *change) add(r *Record) error {
+	h := &c.x.header
+	h.account(c.x.layout, r, c.names, 1)
+	c.quota[cyrusdb.QuotaStorage] += int64(r.Size)
+	c.quota[cyrusdb.QuotaMessages]++
+	c.added = true
+	h.LastAppend = c.now
+	h.Records++
+	return c.alter(h.Records-1, make([]byte, c.x.layout.recordSize), r)
+}
+
+// checkQuota refuses early what commit would refuse after more work.
+func (c *change) checkQuota(ctx context.Context, size uint64) error {
+	if c.head.QuotaRoot == "" {
+		return nil
+	}
+	delta := c.quota
+	delta[cyrusdb.QuotaStorage] += int64(size)
+	delta[cyrusdb.QuotaMessages]++
+	path, err := c.m.quotaPath(c.head.QuotaRoot)
+	if err != nil {
+		return err
+	}
+	q, err := cyrusdb.ReadQuota(ctx, path)
+	if err == nil && q.Over(delta) {
+		return fmt.Errorf("cyrus: %w: %s", mailstore.ErrOverQuota, c.head.QuotaRoot)
+	}
+	return nil // what else is wrong with it is commit's to tell
+}

@@ -1,0 +1,202 @@
+package cyrus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// Update implements mailstore.Maildrop. It does what Cyrus's pop3d does at
+// QUIT, in its order and under its locks, but finds records by UID: other
+// programs may have added, expunged and dropped some since the session began.
+func (d *maildrop) Update(ctx context.Context, c mailstore.Changes) error {
+	conf := d.store.conf
+	if len(c.Deleted) > 0 && d.writable != nil {
+		return d.writable
+	}
+	if !conf.POP.UseIMAPFlags {
+		c.Retrieved = nil
+	}
+	wanted := len(c.Deleted) > 0 || len(c.Retrieved) > 0 || conf.POP.MinPoll > 0
+	if !wanted || d.writable != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeWait)
+	defer cancel()
+	if err := d.wake(); err != nil {
+		return err
+	}
+	m, x, err := d.reread(ctx, toChange)
+	if err != nil {
+		return err
+	}
+	defer m.release()
+	ch, err := d.store.newChange(m, x)
+	if err != nil {
+		return err
+	}
+	if err := d.collect(ctx, ch, c); err != nil {
+		return err
+	}
+	ch.x.header.LastLogin = d.lastLogin(ch.x.header.LastLogin)
+	return ch.commit(ctx)
+}
+
+// collect goes through the index once and notes what becomes of its records.
+func (d *maildrop) collect(ctx context.Context, ch *change, c mailstore.Changes) error {
+	if conf := d.store.conf; conf.POP.UseACL {
+		has := rights(&ch.m.entry)
+		if len(c.Deleted) > 0 && !strings.Contains(has, "t") {
+			return fmt.Errorf("cyrus: %w: %s: its owner lacks the right t", mailstore.ErrReadOnly, d.place.Name)
+		}
+		if !strings.Contains(has, "s") {
+			c.Retrieved = nil
+		}
+	}
+	if len(c.Deleted) > 0 {
+		if err := ch.loadAnnotations(ctx); err != nil {
+			return err
+		}
+	}
+	torn := ch.m.isTorn()
+	begun := ch.x.header.HighestModSeq
+	highest, err := d.pass(ch, c)
+	if err != nil || highest <= begun && !torn {
+		return err
+	}
+	if err := ch.loadAnnotations(ctx); err != nil {
+		return err
+	}
+	ch.restart(highest)
+	if _, err := d.pass(ch, c); err != nil {
+		return err
+	}
+	return ch.heal(begun)
+}
+
+// pass notes the changes of all records; highest is the greatest modseq that
+// it met.
+func (d *maildrop) pass(ch *change, c mailstore.Changes) (highest uint64, err error) {
+	deleted, seen := slices.Clone(c.Deleted), slices.Clone(c.Retrieved)
+	slices.Sort(deleted)
+	slices.Sort(seen)
+	l := ch.x.layout
+	err = d.store.scan(ch.x, func(i uint64, b []byte) error {
+		highest = max(highest, l.record.modSeq.get(b))
+		uid := uint32(l.record.uid.get(b))
+		remove, isDeleted := d.take(&deleted, uid)
+		mark, isSeen := d.take(&seen, uid)
+		switch {
+		case isDeleted:
+			return d.expunge(ch, i, b, int(remove-1))
+		case isSeen:
+			return d.see(ch, i, b, int(mark-1))
+		}
+		return nil
+	})
+	return highest, err
+}
+
+// take drops the numbers up to uid from the front of ns, and reports whether
+// uid itself was among them. A message whose record is gone is done with.
+func (d *maildrop) take(ns *[]mailstore.Number, uid uint32) (n mailstore.Number, found bool) {
+	for len(*ns) > 0 {
+		next := d.list.uids[(*ns)[0]-1]
+		if next > uid {
+			return 0, false
+		}
+		n = (*ns)[0]
+		*ns = (*ns)[1:]
+		if next == uid {
+			found = true
+			continue // the same number twice
+		}
+	}
+	return n, found
+}
+
+// same refuses a record that is not the message the session has seen.
+func (d *maildrop) same(ch *change, i uint64, b []byte, position int) error {
+	if tag := ch.x.layout.tag(b); tag != d.list.tags[position] && !hasBit(d.list.gone, position) {
+		return fault(ch.x.path, ch.x.offset(i)+int64(ch.x.layout.record.guid),
+			"UID %d has another GUID than when the session began", d.list.uids[position])
+	}
+	return nil
+}
+
+func (d *maildrop) expunge(ch *change, i uint64, b []byte, position int) error {
+	r := ch.x.layout.decodeRecord(b)
+	if r.Flags&FlagExpunged != 0 {
+		return nil
+	}
+	if err := d.same(ch, i, b, position); err != nil {
+		return err
+	}
+	return ch.expunge(i, b, &r, d.store.conf.Expunge.Mode)
+}
+
+// expunge takes a message out of the mailbox; record and file stay for the
+// clean-up.
+func (c *change) expunge(i uint64, b []byte, r *Record, mode imapdconf.ExpungeMode) error {
+	h := &c.x.header
+	h.account(c.x.layout, r, c.names, -1)
+	r.Flags |= FlagDeleted | FlagExpunged
+	if mode != imapdconf.ExpungeDelayed {
+		r.Flags |= FlagUnlinked
+		if c.x.layout.minor >= 13 {
+			r.Flags |= FlagNeedsCleanup
+		}
+		h.Options |= OptionNeedsUnlink
+	}
+	if mode == imapdconf.ExpungeImmediate {
+		h.Options |= OptionNeedsRepack
+	}
+	c.touch(r)
+	if h.FirstExpunged == 0 || r.LastUpdated < h.FirstExpunged {
+		h.FirstExpunged = r.LastUpdated
+	}
+	c.quota[cyrusdb.QuotaStorage] -= int64(r.Size)
+	c.quota[cyrusdb.QuotaMessages]--
+	if a, found := c.annotations[r.UID]; found {
+		h.SyncAnnot ^= uint64(a.sum)
+		h.QuotaAnnot -= min(h.QuotaAnnot, uint64(a.octets))
+		c.quota[cyrusdb.QuotaAnnotation] -= a.octets
+	}
+	return c.alter(i, b, r)
+}
+
+// see sets \Seen, under popuseimapflags.
+func (d *maildrop) see(ch *change, i uint64, b []byte, position int) error {
+	r := ch.x.layout.decodeRecord(b)
+	if r.Flags&(FlagExpunged|FlagSeen) != 0 {
+		return nil
+	}
+	if err := d.same(ch, i, b, position); err != nil {
+		return err
+	}
+	ch.x.header.account(ch.x.layout, &r, ch.names, -1)
+	r.Flags |= FlagSeen
+	ch.touch(&r)
+	ch.x.header.account(ch.x.layout, &r, ch.names, 1)
+	return ch.alter(i, b, &r)
+}
+
+// lastLogin is what popminpoll counts from. With poppollpadding it is a leaky
+// bucket: that many logins may come at once.
+func (d *maildrop) lastLogin(last uint64) uint64 {
+	pop := &d.store.conf.POP
+	login := d.login.Unix()
+	interval := int64(pop.MinPoll.Seconds())
+	if pop.PollPadding <= 1 || interval == 0 {
+		return uint64(login)
+	}
+	if floor := login - interval*int64(pop.PollPadding); int64(last) < floor {
+		return uint64(floor + interval)
+	}
+	return last + uint64(interval)
+}
