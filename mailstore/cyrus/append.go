@@ -44,7 +44,7 @@ func (s *Store) Append(ctx context.Context, mailbox string, message io.Reader, a
 	if ok, why := entry.Serves(s.conf.ServerName); !ok {
 		return 0, fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrUnknown, name, why)
 	}
-	t, err := s.stage(entry.Mailbox(), message, &s.staged)
+	t, err := s.stage(entry.Mailbox(), message, arrived)
 	if err != nil {
 		return 0, err
 	}
@@ -104,7 +104,7 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 	}
 	r.Size, r.HeaderSize, r.GUID = uint64(t.size), uint64(t.headerSize), t.guid
 	r.InternalDate = uint64(arrived.Unix())
-	r.SentDate, r.GMTime = t.dates(arrived, s.location)
+	r.SentDate, r.GMTime = uint64(t.parsed.SentDate), uint64(t.parsed.GMTime)
 	if err := c.checkQuota(ctx, r.Size); err != nil {
 		return 0, err
 	}
@@ -120,7 +120,7 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 		err = s.disk.syncDir(filepath.Dir(path))
 	}
 	if err == nil {
-		err = c.cache(t, r)
+		err = c.addCache(t, r)
 	}
 	if err == nil {
 		err = c.add(r)

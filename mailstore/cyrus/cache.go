@@ -1,11 +1,15 @@
 package cyrus
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/bodycache"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
@@ -15,12 +19,60 @@ const cacheItems = 10
 // maxCacheRecord is far above what Cyrus writes for the header of a message.
 const maxCacheRecord = 64 << 20
 
-// cache notes the message's cache record. Cyrus accepts a record without one: it
-// parses the message when IMAP asks, and stores what it found at the next
-// change of flags.
-func (c *change) cache(_ *staged, r *Record) error {
-	r.CacheOffset, r.CacheVersion, r.CacheCRC = 0, 0, 0
+// addCache appends the message's cache record, durably, and notes it in r. Cyrus
+// accepts a message without one: it parses it when IMAP asks, and stores what
+// it found at the next change of flags.
+func (c *change) addCache(t *staged, r *Record) error {
+	if len(t.parsed.Cache) == 0 {
+		return nil
+	}
+	path, err := c.m.store.conf.Path(c.m.place, imapdconf.CacheFile)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	end, err := c.endOfCache(f)
+	if end == 0 || err != nil {
+		return err
+	}
+	d := &c.m.store.disk
+	if err := d.writeAt(f, t.parsed.Cache, end); err != nil {
+		return err
+	}
+	if err := d.sync(f); err != nil {
+		return err
+	}
+	r.CacheOffset, r.CacheCRC, r.CacheVersion = uint64(end), t.parsed.CRC, bodycache.Version
 	return nil
+}
+
+// maxCacheOffset is what an index record has bits for.
+const maxCacheOffset = 1<<48 - 1
+
+// endOfCache is where the next record goes; 0 when the file is not of the
+// index's generation, and better left alone.
+func (c *change) endOfCache(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	generation := binary.BigEndian.AppendUint32(nil, uint32(c.x.header.Generation))
+	if info.Size() < int64(len(generation)) {
+		return int64(len(generation)), c.m.store.disk.writeAt(f, generation, 0)
+	}
+	found := make([]byte, len(generation))
+	if _, err := f.ReadAt(found, 0); err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(found, generation) || info.Size() > maxCacheOffset {
+		c.m.store.log.Warn("cache not added to", "path", f.Name())
+		return 0, nil
+	}
+	return info.Size(), nil
 }
 
 // A cacheFile is cyrus.cache, open for reading.

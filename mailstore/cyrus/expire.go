@@ -218,7 +218,7 @@ func (e *expiry) copyCache() (path string, err error) {
 	for _, record := range e.keep {
 		r := e.x.layout.decodeRecord(record)
 		octets := old.record(&r, buf)
-		r.CacheOffset, r.CacheVersion = uint64(out.end()), r.CacheVersion
+		r.CacheOffset = uint64(out.end())
 		if octets == nil {
 			r.CacheOffset, r.CacheCRC, r.CacheVersion = 0, 0, 0
 		} else {

@@ -1,22 +1,19 @@
 package cyrus
 
 import (
-	"bytes"
 	"crypto/sha1"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"math"
-	"net/mail"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/bodycache"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
@@ -29,10 +26,17 @@ type staged struct {
 	headerSize int64
 	guid       GUID
 	header     []byte // the first maxParsedHeader octets of the header
+	parsed     bodycache.Record
 }
 
-// maxParsedHeader is how much of a header is looked through for its date.
-const maxParsedHeader = 1 << 20
+const (
+	// maxParsedHeader is how much of a header is looked through for its date.
+	maxParsedHeader = 1 << 20
+
+	// maxParsed is the largest message that is held in memory to make its cache
+	// record; Cyrus does that for larger ones.
+	maxParsed = 64 << 20
+)
 
 // stage takes in a message in the form that Cyrus stores: CRLF line ends only.
 // A bare line feed becomes CRLF and a last line gets its end, as RETR would
@@ -41,7 +45,7 @@ const maxParsedHeader = 1 << 20
 // Deviation: Cyrus has no message of no octets (its index refuses size 0), so
 // an empty one is stored as one empty line, and that is what RETR sends; for
 // an empty file Dovecot's pop3 sends the same.
-func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, number *atomic.Uint64) (*staged, error) {
+func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, arrived time.Time) (*staged, error) {
 	partition, found := s.conf.Layout.Partitions[place.Partition]
 	if !found {
 		return nil, told(imapdconf.ErrPartition)
@@ -50,7 +54,7 @@ func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, number *atomic
 	if err := s.disk.mkdirAll(dir); err != nil {
 		return nil, told(err)
 	}
-	name := strconv.Itoa(os.Getpid()) + "-kpop-" + strconv.FormatUint(number.Add(1), 10)
+	name := strconv.Itoa(os.Getpid()) + "-kpop-" + strconv.FormatUint(s.staged.Add(1), 10)
 	t := &staged{path: filepath.Join(dir, name)}
 	var err error
 	if t.file, err = s.disk.create(t.path, 0o600); err != nil {
@@ -59,11 +63,41 @@ func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, number *atomic
 	if err = s.copyIn(t, message); err == nil {
 		err = s.disk.sync(t.file)
 	}
+	if err == nil {
+		err = s.parse(t, arrived)
+	}
 	if err != nil {
 		t.drop(s)
 		return nil, told(err)
 	}
 	return t, nil
+}
+
+// parse makes what the index and the cache say of the message's text.
+func (s *Store) parse(t *staged, arrived time.Time) (err error) {
+	o := bodycache.Options{Received: arrived, Location: s.location, MaxHeaderLines: s.conf.MaxHeaderLines}
+	text := t.header
+	if t.size <= maxParsed {
+		text = make([]byte, t.size)
+		if _, err := t.file.ReadAt(text, 0); err != nil {
+			return fmt.Errorf("cyrus: %w", err)
+		}
+	}
+	defer func() {
+		// A parser's slip must not lose the message, nor another session.
+		if slip := recover(); slip != nil {
+			s.log.Error("message could not be parsed", "panic", slip)
+			t.parsed, err = bodycache.Record{SentDate: uint32(arrived.Unix()), GMTime: uint32(arrived.Unix())}, nil
+		}
+	}()
+	t.parsed, err = bodycache.Build(text, o)
+	if errors.Is(err, bodycache.ErrDistrusted) {
+		err = nil
+	}
+	if t.size > maxParsed {
+		t.parsed.Cache, t.parsed.CRC = nil, 0
+	}
+	return err
 }
 
 // drop closes the file and, unless it has got its name, removes it.
@@ -171,41 +205,4 @@ func (w *stager) findHeader(b []byte) {
 	}
 	room := maxParsedHeader - len(w.t.header)
 	w.t.header = append(w.t.header, b[:min(room, len(b))]...)
-}
-
-// dates are a record's SentDate and GMTime: the day of the Date field as its
-// midnight in Cyrus's zone, and the field itself. Without a good one the time
-// of arrival stands in.
-func (t *staged) dates(arrived time.Time, zone *time.Location) (sent, gm uint64) {
-	date := arrived.In(zone)
-	if field, ok := lastField(t.header, "date"); ok {
-		if parsed, err := mail.ParseDate(field); err == nil && parsed.Unix() > 0 && parsed.Unix() <= math.MaxUint32 {
-			date = parsed
-		}
-	}
-	midnight := time.Date(date.Year(), date.Month(), date.Day(), 0, 0, 0, 0, zone)
-	return uint64(max(midnight.Unix(), 0)), uint64(date.Unix())
-}
-
-// lastField is the value of a header field, unfolded; of several the last, as
-// Cyrus takes it.
-func lastField(header []byte, name string) (value string, found bool) {
-	for len(header) > 0 {
-		end := 0
-		for {
-			i := bytes.Index(header[end:], []byte("\r\n"))
-			if i < 0 {
-				return value, found
-			}
-			end += i + 2
-			if end >= len(header) || header[end] != ' ' && header[end] != '\t' {
-				break
-			}
-		}
-		if len(header) > len(name) && strings.EqualFold(string(header[:len(name)]), name) && header[len(name)] == ':' {
-			value, found = strings.TrimSpace(strings.ReplaceAll(string(header[len(name)+1:end]), "\r\n", "")), true
-		}
-		header = header[end:]
-	}
-	return value, found
 }
