@@ -116,7 +116,7 @@ func (d *dateScanner) date() (year int, month time.Month, day int, ok bool) {
 	}
 	d.gap()
 	w := d.word()
-	if year, ok = digits(w); !ok || w == "" || len(w) > 6 {
+	if year, ok = digits(w); !ok || w == "" || len(w) > 9 {
 		return 0, 0, 0, false
 	}
 	switch {
@@ -133,8 +133,8 @@ func (d *dateScanner) date() (year int, month time.Month, day int, ok bool) {
 // gap takes the octet between day, month and year, whatever it is, and blanks
 // after it.
 func (d *dateScanner) gap() {
-	d.i++
 	if d.i < len(d.s) {
+		d.i++
 		d.blanks()
 	}
 }

@@ -20,6 +20,20 @@ func (b *part) fields(text string, top bool) error {
 	return nil
 }
 
+// topDate finds the Date field of a message that is distrusted otherwise.
+func topDate(header []byte) *string {
+	var b part
+	text := string(header)
+	for start := 0; start < len(text); {
+		end := fieldEnd(text, start)
+		if name, value, found := strings.Cut(text[start:end], ":"); found && strings.EqualFold(name, "date") {
+			b.setText("date", value)
+		}
+		start = min(end+2, len(text))
+	}
+	return b.date
+}
+
 // fieldEnd finds the CRLF that no continuation follows, or the end.
 func fieldEnd(text string, start int) int {
 	for at := start; ; at += 2 {

@@ -94,7 +94,7 @@ func Build(message []byte, o Options) (Record, error) {
 	r := Record{GUID: sha1.Sum(message), Size: uint32(len(message)), HeaderSize: uint32(headerSize(message))}
 	top, err := parse(message, o.MaxHeaderLines)
 	if err != nil {
-		r.setDates(nil, o)
+		r.setDates(topDate(message[:min(r.HeaderSize, maxHeaderSize)]), o)
 		return r, err
 	}
 	r.setDates(top.date, o)
@@ -122,19 +122,16 @@ func (r *Record) setDates(date *string, o Options) {
 	midnight := time.Date(received.Year(), received.Month(), received.Day(), 0, 0, 0, 0, o.Location)
 	sent, gm := midnight.Unix(), received.Unix()
 	if date != nil {
-		if t, ok := parseDay(*date, o.Location); ok {
+		// To Cyrus the first second of 1970 is no date.
+		if t, ok := parseDay(*date, o.Location); ok && t != 0 {
 			sent = t
 		}
-		if t, ok := parseDate(*date); ok {
+		if t, ok := parseDate(*date); ok && t != 0 {
 			gm = t
 		}
 	}
-	r.SentDate, r.GMTime = seconds(sent), seconds(gm)
-}
-
-// seconds fits a time into an index record up to version 19.
-func seconds(t int64) uint32 {
-	return uint32(max(0, min(t, 1<<32-1)))
+	// An index record up to version 19 has the low 32 bits.
+	r.SentDate, r.GMTime = uint32(sent), uint32(gm)
 }
 
 // encode writes the ten items, each with its length before and padded to four
