@@ -1,0 +1,128 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+)
+
+const krb5Conf = `# Made for this realm only.
+[libdefaults]
+  default_realm = %[1]s
+  dns_lookup_kdc = false
+  dns_lookup_realm = false
+  dns_canonicalize_hostname = false
+  rdns = false
+  forwardable = true
+[realms]
+  %[1]s = {
+    kdc = 127.0.0.1:%[2]d
+  }
+[domain_realm]
+  %[3]s = %[1]s
+`
+
+const kdcConf = `[kdcdefaults]
+  kdc_listen = 127.0.0.1:%[2]d
+  kdc_tcp_listen = 127.0.0.1:%[2]d
+[realms]
+  %[1]s = {
+    database_name = %[3]s/kdc/principal
+    key_stash_file = %[3]s/kdc/stash
+    acl_file = %[3]s/kdc/acl
+    max_life = 12h
+    max_renewable_life = 7d
+    supported_enctypes = %[4]s
+  }
+[logging]
+  kdc = FILE:%[3]s/krb5kdc.log
+  default = FILE:%[3]s/krb5kdc.log
+`
+
+// Enctypes are those that kpopd takes, the KDC's choice first.
+var Enctypes = []string{
+	"aes256-cts-hmac-sha1-96", "aes128-cts-hmac-sha1-96",
+	"aes256-cts-hmac-sha384-192", "aes128-cts-hmac-sha256-128",
+}
+
+// Services are the principals of the machine, all in its one keytab, as on any
+// machine. kpopd must take tickets for the first two only.
+var Services = []string{"pop", "pop3", "imap", "host"}
+
+func (r *Realm) writeKerberos() error {
+	if err := os.MkdirAll(r.Path("kdc"), 0o700); err != nil {
+		return err
+	}
+	enctypes := strings.Join(Enctypes, ":normal ") + ":normal"
+	files := map[string]string{
+		"krb5.conf": fmt.Sprintf(krb5Conf, RealmName, r.Ports.KDC, r.Host),
+		"kdc.conf":  fmt.Sprintf(kdcConf, RealmName, r.Ports.KDC, r.Dir, enctypes),
+		"kdc/acl":   "",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(r.Path(name), []byte(text), 0o644); err != nil { //nolint:gosec // G306: no secret in them
+			return err
+		}
+	}
+	return nil
+}
+
+// startKDC makes the database with its principals and starts krb5kdc.
+func (r *Realm) startKDC(ctx context.Context) error {
+	t := Tool{Env: r.environment(), Dir: r.Dir}
+	if _, err := t.Run(ctx, "/usr/sbin/kdb5_util", "create", "-r", RealmName, "-s", "-P", newPassword()); err != nil {
+		return err
+	}
+	var script strings.Builder
+	for _, user := range append(People[:len(People):len(People)], "alice/admin") {
+		password := newPassword()
+		if err := os.WriteFile(r.Path(fileName(user)+".pw"), []byte(password+"\n"), 0o600); err != nil {
+			return err
+		}
+		// -norandkey keeps the password's key, so that both it and the keytab log in.
+		fmt.Fprintf(&script, "addprinc +requires_preauth -pw %s %s\n", password, user)
+		fmt.Fprintf(&script, "ktadd -norandkey -k %s %s\n", r.Path(fileName(user)+".keytab"), user)
+	}
+	for _, service := range Services {
+		fmt.Fprintf(&script, "addprinc -randkey %s/%s\n", service, r.Host)
+		fmt.Fprintf(&script, "ktadd -norandkey -k %s %s/%s\n", r.Path("server.keytab"), service, r.Host)
+	}
+	if _, err := r.Kadmin(ctx, script.String()); err != nil {
+		return err
+	}
+	if err := r.owner.own(r.Path("server.keytab")); err != nil {
+		return err
+	}
+	if err := r.daemon("krb5kdc", nil, "/usr/sbin/krb5kdc", "-n", "-r", RealmName); err != nil {
+		return err
+	}
+	return r.listening("krb5kdc", r.Ports.KDC)
+}
+
+// fileName makes a principal's name fit for a file: alice/admin is alice-admin.
+func fileName(principal string) string { return strings.ReplaceAll(principal, "/", "-") }
+
+// Kadmin runs kadmin.local's commands, one a line. kadmin.local exits 0 whatever
+// happens, so that its words decide.
+func (r *Realm) Kadmin(ctx context.Context, commands string) (string, error) {
+	t := Tool{Env: r.environment(), Dir: r.Dir}
+	out, err := t.Input(ctx, commands, "/usr/sbin/kadmin.local", "-r", RealmName)
+	if err == nil && (strings.Contains(out, " while ") || strings.Contains(out, "sage:")) {
+		err = fmt.Errorf("integration: kadmin.local: %s", out)
+	}
+	return out, err
+}
+
+// Kinit gets user a ticket by its keytab into the cache of a client's home.
+func (r *Realm) Kinit(ctx context.Context, home, user string, args ...string) error {
+	args = append(args, "-k", "-t", r.Path(fileName(user)+".keytab"), user)
+	_, err := r.Client(home).Run(ctx, "kinit", args...)
+	return err
+}
+
+// Password is a user's.
+func (r *Realm) Password(user string) (string, error) {
+	b, err := os.ReadFile(r.Path(fileName(user) + ".pw"))
+	return strings.TrimSpace(string(b)), err
+}
