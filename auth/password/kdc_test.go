@@ -219,14 +219,14 @@ func TestCheckFailover(t *testing.T) {
 		t.Fatalf("got %v, %v", id, err)
 	}
 	// The silent one costs its time once, not for each of the three questions.
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("took %s", took)
 	}
 	if n := garbage.asked.Load(); n != 1 {
 		t.Errorf("the KDC that says garbage was asked %d times in one check", n)
 	}
 	began = time.Now()
-	if _, err := attempt(t, k, "alice", sesame); err != nil || time.Since(began) > time.Second {
+	if _, err := attempt(t, k, "alice", sesame); err != nil || time.Since(began) > 2500*time.Millisecond {
 		t.Errorf("a second check: %v after %s", err, time.Since(began))
 	}
 }

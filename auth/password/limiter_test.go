@@ -226,7 +226,7 @@ func TestGuard(t *testing.T) {
 
 func TestEven(t *testing.T) {
 	t.Parallel()
-	const step = 50 * time.Millisecond
+	const step = 250 * time.Millisecond
 	for _, c := range []struct {
 		err  error
 		held bool
