@@ -105,17 +105,10 @@ func (d *maildrop) pass(ch *change, c mailstore.Changes) (highest uint64, err er
 // take drops the numbers up to uid from the front of ns, and reports whether
 // uid itself was among them. A message whose record is gone is done with.
 func (d *maildrop) take(ns *[]mailstore.Number, uid uint32) (n mailstore.Number, found bool) {
-	for len(*ns) > 0 {
-		next := d.list.uids[(*ns)[0]-1]
-		if next > uid {
-			return 0, false
-		}
+	for len(*ns) > 0 && d.list.uids[(*ns)[0]-1] <= uid {
 		n = (*ns)[0]
 		*ns = (*ns)[1:]
-		if next == uid {
-			found = true
-			continue // the same number twice
-		}
+		found = d.list.uids[n-1] == uid
 	}
 	return n, found
 }
