@@ -113,7 +113,7 @@ func (r *Realm) Fetchmail(home string, s Session) (Program, error) {
 	default:
 		fmt.Fprintf(&b, "poll %s service %d protocol pop3 auth gssapi\n", r.Host, r.port(s))
 	}
-	fmt.Fprintf(&b, "  user %q no rewrite pass8bits mda %q\n", s.login(), filepath.Join(home, "deliver"))
+	fmt.Fprintf(&b, "  user %q no rewrite pass8bits fetchall mda %q\n", s.login(), filepath.Join(home, "deliver"))
 	if s.Keep {
 		b.WriteString("  keep\n")
 	}
@@ -144,7 +144,7 @@ func (r *Realm) Mpop(home string, s Session) (Program, error) {
 	config := fmt.Sprintf("account default\nhost %s\nport %d\nuser %s\nauth gssapi\n%stls_trust_file %s\n"+
 		"keep %s\nonly_new off\nreceived_header off\nuidls_file %s\ndelivery mda %s\n",
 		r.Host, r.port(s), s.login(), tls, r.Path("ca.pem"), keep, filepath.Join(home, "uidls"), filepath.Join(home, "deliver"))
-	args := []string{"mpop", "--half-quiet", "--file=" + filepath.Join(home, "mpoprc")}
+	args := []string{"mpop", "--half-quiet", "--file", filepath.Join(home, "mpoprc")}
 	return Program{Tool: r.Client(home), Args: args, Config: config}, setUp(home, "mpoprc", config)
 }
 

@@ -18,6 +18,12 @@ type demo struct {
 	kpop string // the operator's tool
 }
 
+// How much of a line is shown: of a client's words, and of everything else.
+const (
+	narrow = 100
+	wide   = 1000
+)
+
 // Demo makes a realm in dir, fetches alice's mail with real clients, and shows
 // what everybody says. With once it ends then; without, it waits for ctx. It
 // takes the realm and the directory away in the end.
@@ -56,10 +62,14 @@ func (d *demo) note(format string, args ...any) {
 	_, _ = fmt.Fprintf(d.out, format+"\n", args...)
 }
 
-// quote shows a program's own words.
-func (d *demo) quote(mark, text string) {
+// quote shows a program's own words. Tokens and progress bars are cut.
+func (d *demo) quote(mark, text string, width int) {
 	for line := range strings.Lines(strings.TrimRight(text, "\n")) {
-		_, _ = fmt.Fprintf(d.out, "  %s %s\n", mark, strings.TrimRight(line, "\r\n"))
+		line = strings.TrimRight(line, "\r\n")
+		if len(line) > width {
+			line = fmt.Sprintf("%s... (%d more)", line[:width], len(line)-width)
+		}
+		_, _ = fmt.Fprintf(d.out, "  %s %s\n", mark, line)
 	}
 }
 
@@ -102,7 +112,7 @@ func (d *demo) kinit(ctx context.Context) error {
 		return err
 	}
 	list, err := d.r.Client(home).Run(ctx, "klist")
-	d.quote("|", list)
+	d.quote("|", list, wide)
 	return err
 }
 
@@ -138,7 +148,7 @@ func (d *demo) fetch(ctx context.Context) error {
 
 func (d *demo) run(ctx context.Context, p Program) error {
 	d.note("$ cat %s", p.Args[len(p.Args)-1])
-	d.quote("|", p.Config)
+	d.quote("|", p.Config, wide)
 	d.note("$ %s", strings.Join(p.Args, " "))
 	logged, err := d.r.LogMark()
 	if err != nil {
@@ -148,13 +158,13 @@ func (d *demo) run(ctx context.Context, p Program) error {
 	if err != nil {
 		return err
 	}
-	d.quote(">", out)
+	d.quote(">", out, narrow)
 	lines, err := logged.Until("session ended", 10*time.Second)
 	if err != nil {
 		return err
 	}
 	d.note("the server's log:")
-	d.quote("|", lines)
+	d.quote("|", lines, wide)
 	received, err := Received(d.home())
 	if err != nil {
 		return err
@@ -175,7 +185,7 @@ func (d *demo) after(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.quote(">", out)
+	d.quote(">", out, narrow)
 	if !strings.Contains(out, "+OK 0 0") {
 		return errors.New("messages that a client deleted are still there")
 	}
