@@ -1,17 +1,17 @@
 package integration
 
 import (
+	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/kpopd/kpopd/mailstore/cyrus"
-	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/integration/spool"
 )
 
 const imapdConf = `# Made for this realm; Cyrus's own tools read it too.
@@ -29,15 +29,6 @@ sasl_pwcheck_method: alwaystrue
 popminpoll: 0
 `
 
-// store opens the realm's spool, for the daemon's own work to be done beside it.
-func (r *Realm) store() (*cyrus.Store, error) {
-	c, err := imapdconf.Read(r.path("imapd.conf"))
-	if err != nil {
-		return nil, err
-	}
-	return cyrus.New(cyrus.Options{Config: c, StateDir: r.path("state"), Log: slog.New(slog.DiscardHandler)}), nil
-}
-
 // makeSpool makes an empty INBOX for each user.
 func (r *Realm) makeSpool() error {
 	if err := os.WriteFile(r.path("imapd.conf"), fmt.Appendf(nil, imapdConf, r.Dir), 0o600); err != nil {
@@ -46,67 +37,67 @@ func (r *Realm) makeSpool() error {
 	if err := os.MkdirAll(r.path("state"), 0o700); err != nil {
 		return err
 	}
-	s, err := r.store()
+	return r.onSpool(func(s *spool.Spool) error { return s.Create(context.Background(), Users...) })
+}
+
+// onSpool works on the spool from beside the daemon.
+func (r *Realm) onSpool(do func(*spool.Spool) error) error {
+	s, err := spool.Open(r.path("imapd.conf"))
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	if err := s.Prepare(ctx); err != nil {
-		return err
-	}
-	for _, user := range Users {
-		if err := s.Create(ctx, user); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(do(s), s.Close())
 }
 
-// Append delivers a folder's *.eml files to user, octets as they are, in name
-// order.
+// Append delivers a folder's *.eml files to user as another program would, in
+// name order.
 func (r *Realm) Append(ctx context.Context, user, folder string) error {
+	return r.deliver(folder, func(s *spool.Spool, archive io.Reader) error { return s.Append(ctx, user, archive) })
+}
+
+// Fill makes user's maildrop exactly a folder's *.eml files, octets as they are.
+func (r *Realm) Fill(ctx context.Context, user, folder string) error {
+	return r.deliver(folder, func(s *spool.Spool, archive io.Reader) error { return s.Fill(ctx, user, archive) })
+}
+
+// deliver hands a folder over as a tar archive, one file at a time.
+func (r *Realm) deliver(folder string, do func(*spool.Spool, io.Reader) error) error {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return fmt.Errorf("integration: %s is no folder: %w", folder, err)
+	}
 	names, err := filepath.Glob(filepath.Join(folder, "*.eml"))
 	if err != nil {
 		return err
 	}
 	slices.Sort(names)
-	s, err := r.store()
-	if err != nil {
-		return err
-	}
-	return s.Append(ctx, user, func() ([]byte, error) {
-		if len(names) == 0 {
-			return nil, io.EOF
-		}
-		b, err := os.ReadFile(names[0])
-		names = names[1:]
-		return b, err
-	}, io.EOF)
+	reader, writer := io.Pipe()
+	defer reader.Close() //nolint:errcheck // ends the writer when do has failed
+	go func() { writer.CloseWithError(pack(writer, names)) }()
+	return r.onSpool(func(s *spool.Spool) error { return do(s, reader) })
 }
 
-// Fill makes user's maildrop exactly a folder's *.eml files.
-func (r *Realm) Fill(ctx context.Context, user, folder string) error {
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return fmt.Errorf("integration: %s is no folder: %w", folder, err)
+func pack(w io.Writer, names []string) error {
+	archive := tar.NewWriter(w)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		head := &tar.Header{Name: filepath.Base(name), Mode: 0o600, Size: int64(len(b))}
+		if err := archive.WriteHeader(head); err != nil {
+			return err
+		}
+		if _, err := archive.Write(b); err != nil {
+			return err
+		}
 	}
-	if err := r.expunge(ctx, user, func(int) bool { return true }); err != nil {
-		return err
-	}
-	return r.Append(ctx, user, folder)
+	return archive.Close()
 }
 
 // Expunge removes messages by number, as an IMAP client would beside open POP
 // sessions.
 func (r *Realm) Expunge(ctx context.Context, user string, numbers ...int) error {
-	return r.expunge(ctx, user, func(n int) bool { return slices.Contains(numbers, n) })
-}
-
-func (r *Realm) expunge(ctx context.Context, user string, which func(int) bool) error {
-	s, err := r.store()
-	if err != nil {
-		return err
-	}
-	return s.Expunge(ctx, user, which)
+	return r.onSpool(func(s *spool.Spool) error { return s.Expunge(ctx, user, numbers...) })
 }
 
 const kpopdTOML = `# Made for this realm.

@@ -46,6 +46,7 @@ type Key struct {
 	Written   time.Time
 }
 
+// String is a key as the log and `kpop doctor` name it.
 func (k Key) String() string {
 	return fmt.Sprintf("%s kvno %d %s", k.Principal, k.KVNO, enctypeName(k.Enctype))
 }

@@ -9,8 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/kpopd/kpopd/auth"
 )
@@ -20,7 +22,11 @@ import (
 // better in every way.
 type APOP struct {
 	Hostname string
-	Realm    string // given to the identity, so that it is judged as a principal of it
+
+	// Realm, when not empty, makes the identity user@Realm, so that it is
+	// mapped as that principal. It is not in the identity's own Realm: no KDC
+	// has proved it.
+	Realm string
 
 	// Secret gives a user's secret, or ErrNoSecret.
 	Secret func(ctx context.Context, user string) (string, error)
@@ -29,54 +35,83 @@ type APOP struct {
 // ErrNoSecret is a user who cannot use APOP.
 var ErrNoSecret = errors.New("password: no APOP secret")
 
-// Stamp makes a greeting's timestamp, in the form of a message-id.
+// Stamp makes a greeting's timestamp, in the form of a message-id; it holds 130
+// random bits and never comes again.
 func (a *APOP) Stamp() string { return "<" + rand.Text() + "@" + a.Hostname + ">" }
 
 // Check compares the digest in constant time, and does the same work for a user
 // who has no secret.
-func (a *APOP) Check(ctx context.Context, _ auth.Peer, stamp, user, digest string) (*auth.Identity, error) {
+func (a *APOP) Check(ctx context.Context, _ auth.Peer, user, digest, stamp string) (*auth.Identity, error) {
+	if stamp == "" {
+		return nil, fmt.Errorf("password: APOP without a stamp: %w", auth.ErrProtocol)
+	}
 	secret, err := a.Secret(ctx, user)
-	unknown := errors.Is(err, ErrNoSecret)
-	if err != nil && !unknown {
+	if err != nil && !errors.Is(err, ErrNoSecret) {
 		return nil, fmt.Errorf("password: APOP secret: %w", err)
 	}
-	if unknown {
+	known := err == nil && secret != "" && plainName(user)
+	if !known {
 		secret = rand.Text()
 	}
 	sum := md5.Sum([]byte(stamp + secret)) //nolint:gosec // as above
 	want := hex.EncodeToString(sum[:])
-	if subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(digest))) != 1 || unknown {
+	if subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(digest))) != 1 || !known {
 		return nil, fmt.Errorf("password: wrong APOP digest or no secret: %w", auth.ErrDenied)
 	}
-	return &auth.Identity{Mechanism: "APOP", Authcid: user + "@" + a.Realm, Realm: a.Realm}, nil
+	id := &auth.Identity{Mechanism: "APOP", Authcid: user}
+	if a.Realm != "" {
+		id.Authcid += "@" + a.Realm
+	}
+	return id, nil
 }
 
-// FileSecrets reads secrets from a file of "user:secret" lines. It is read at
-// each login, so that it may be edited; nobody but its owner may read it.
+// maxSecrets bounds the file of secrets, in octets.
+const maxSecrets = 16 << 20
+
+// FileSecrets reads secrets from a file of "user:secret" lines; lines that begin
+// with "#" are comments. It is read at each login, so that it may be edited;
+// nobody but its owner may read it.
 func FileSecrets(path string) func(context.Context, string) (string, error) {
 	return func(_ context.Context, user string) (string, error) {
-		f, err := os.Open(path) //nolint:gosec // G304: the operator names it
+		f, err := openSecrets(path)
 		if err != nil {
-			return "", fmt.Errorf("%w: %w", auth.ErrTemporary, err)
+			return "", err
 		}
 		defer f.Close() //nolint:errcheck // read only
-		info, err := f.Stat()
-		if err != nil {
-			return "", fmt.Errorf("%w: %w", auth.ErrTemporary, err)
-		}
-		if info.Mode().Perm()&0o077 != 0 {
-			return "", fmt.Errorf("%w: %s can be read by others; chmod 600 it", auth.ErrPermanent, path)
-		}
 		secret, found := "", false
-		for s := bufio.NewScanner(f); s.Scan(); {
+		s := bufio.NewScanner(io.LimitReader(f, maxSecrets))
+		for s.Scan() {
 			// The whole file is read whoever asks, so that the time tells nothing.
-			if name, value, ok := strings.Cut(s.Text(), ":"); ok && name == user {
+			name, value, ok := strings.Cut(s.Text(), ":")
+			if ok && !found && name == user && !strings.HasPrefix(name, "#") {
 				secret, found = value, true
 			}
 		}
-		if !found || secret == "" {
+		if s.Err() != nil {
+			return "", fmt.Errorf("%w: %s cannot be read to its end", auth.ErrPermanent, path)
+		}
+		if secret == "" {
 			return "", ErrNoSecret
 		}
 		return secret, nil
 	}
+}
+
+func openSecrets(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", auth.ErrTemporary, err)
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%w: %w", auth.ErrTemporary, err)
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%w: %s is no regular file", auth.ErrPermanent, path)
+	case info.Mode().Perm()&0o077 != 0:
+		err = fmt.Errorf("%w: %s has mode %04o, so that others can read the secrets; chmod 600 it", auth.ErrPermanent, path, info.Mode().Perm())
+	default:
+		return f, nil
+	}
+	return nil, errors.Join(err, f.Close())
 }

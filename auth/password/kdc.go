@@ -5,21 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
+	"net"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
-	"github.com/jcmturner/gokrb5/v8/client"
 	"github.com/jcmturner/gokrb5/v8/config"
+	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/keytab"
-	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 
 	"github.com/kpopd/kpopd/auth"
 )
 
-// A KDC checks passwords by asking for a ticket with them. All fields are
-// required.
+// A KDC checks passwords by asking for a ticket with them. The fields down to
+// Log are required.
 type KDC struct {
 	Realm   string
 	Service string // our own principal without realm, pop/HOST: its ticket proves the KDC
@@ -28,124 +31,135 @@ type KDC struct {
 	Timeout time.Duration // for one check, in all
 	Slots   chan struct{} // capacity: checks at once
 	Log     *slog.Logger
+
+	// UDPLimit is krb5.conf's udp_preference_limit: requests up to so many
+	// octets go by UDP first. 0 and 1 mean TCP only.
+	UDPLimit int
+
+	// LookupSRV finds the KDCs of a realm for which krb5.conf lists none, when
+	// dns_lookup_kdc is on; nil means the system's resolver.
+	LookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+
+	avoid avoided
 }
+
+// maxPassword bounds a password, in octets.
+const maxPassword = 1024
 
 // Check is an auth.PasswordCheck. A KDC that answers proves nothing by itself:
 // whoever can spoof it may have chosen the password. Only a ticket for our own
 // service that our keytab opens does.
-func (k *KDC) Check(ctx context.Context, peer auth.Peer, user, password string) (*auth.Identity, error) {
-	if password == "" || !plainName(user) {
-		return nil, fmt.Errorf("password: empty password or malformed user name: %w", auth.ErrDenied)
+func (k *KDC) Check(ctx context.Context, _ auth.Peer, user, password string) (*auth.Identity, error) {
+	if !plainName(user) || !plainPassword(password) {
+		return nil, fmt.Errorf("password: empty or malformed user name or password: %w", auth.ErrDenied)
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.Timeout)
 	defer cancel()
 	select {
 	case k.Slots <- struct{}{}:
+		defer func() { <-k.Slots }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("password: too many checks at once: %w", auth.ErrTemporary)
 	}
-	result := make(chan error, 1)
-	go func() {
-		defer func() { <-k.Slots }() // the slot stays taken for as long as gokrb5 works
-		result <- k.ask(user, password)
-	}()
-	select {
-	case err := <-result:
-		if err != nil {
-			return nil, err
-		}
-		return &auth.Identity{Mechanism: "USER", Authcid: user + "@" + k.Realm, Realm: k.Realm}, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("password: no answer from a KDC of %s within %s: %w", k.Realm, k.Timeout, auth.ErrTemporary)
+	detail, err := k.ask(ctx, user, password)
+	if err != nil {
+		return nil, err
 	}
+	return &auth.Identity{Mechanism: "USER", Authcid: user + "@" + k.Realm, Realm: k.Realm, Detail: detail}, nil
 }
 
 // plainName keeps out instances, other realms, and what could be mistaken for
 // either.
 func plainName(user string) bool {
-	return user != "" && len(user) <= 255 &&
-		strings.IndexFunc(user, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' || r == '@' || r == '\\' }) < 0
+	return user != "" && len(user) <= maxField && utf8.ValidString(user) &&
+		!strings.ContainsAny(user, `/@\ `) && strings.IndexFunc(user, unicode.IsControl) < 0
 }
 
-// ask runs the AS exchange and the proof. gokrb5 parses what the network sends:
-// a panic is an answer that cannot be trusted.
-func (k *KDC) ask(user, password string) (err error) {
+// plainPassword refuses the empty password, which other backends take for an
+// anonymous login, and what SASLprep prohibits (RFC 4013 section 2.3).
+func plainPassword(password string) bool {
+	return password != "" && len(password) <= maxPassword && utf8.ValidString(password) &&
+		strings.IndexFunc(password, unicode.IsControl) < 0
+}
+
+// ask runs the AS exchange, the TGS exchange and the proof. gokrb5 parses what
+// the network sends: a panic is an answer that cannot be trusted.
+func (k *KDC) ask(ctx context.Context, user, password string) (detail []slog.Attr, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			k.Log.Error("panic while reading a KDC's answer", "panic", fmt.Sprint(p))
+			k.Log.Error("panic while reading a KDC's answer", "panic", panicText(p))
 			err = fmt.Errorf("password: malformed answer from the KDC: %w", auth.ErrTemporary)
 		}
 	}()
-	c := client.NewWithPassword(user, k.Realm, password, k.Config(), client.DisablePAFXFAST(true))
-	defer c.Destroy()
-	if err := c.Login(); err != nil {
-		return explain(err)
+	e := &exchange{
+		realm:  k.Realm,
+		client: types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: []string{user}},
+		config: k.Config(),
 	}
-	ticket, session, err := c.GetServiceTicket(k.Service)
+	e.config.LibDefaults.DefaultTktEnctypeIDs = slices.Clone(enctypes)
+	e.config.LibDefaults.DefaultTGSEnctypeIDs = slices.Clone(enctypes)
+	e.wire = k.transport(e.config)
+	tgt, err := e.initial(ctx, password)
 	if err != nil {
-		return explain(err)
+		return nil, err
 	}
-	return k.prove(&ticket, session, user)
+	service, err := e.service(ctx, tgt, k.Service)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.prove(service, user); err != nil {
+		k.Log.Error("a KDC answered that could not prove itself", "audit", true, "kdc", e.wire.answered.String(), "error", err)
+		return nil, err
+	}
+	return []slog.Attr{
+		slog.String("kdc", e.wire.answered.String()),
+		slog.Int("kvno", service.ticket.EncPart.KVNO),
+		slog.Int("enctype", int(service.ticket.EncPart.EType)),
+	}, nil
 }
 
-// prove decrypts the ticket with our own key: only a KDC of our realm can have
-// made it.
-func (k *KDC) prove(t *messages.Ticket, session types.EncryptionKey, user string) error {
-	name, _ := types.ParseSPNString(k.Service)
-	if err := t.DecryptEncPart(k.Keys(), &name); err != nil {
-		return fmt.Errorf("password: the KDC's ticket for %s does not open with our keytab: the KDC is not ours, or the keytab is old: %w", k.Service, auth.ErrTemporary)
+// panicText leaves out values of the library, which may hold anything.
+func panicText(p any) string {
+	if e, ok := p.(runtime.Error); ok {
+		return e.Error()
 	}
-	part := &t.DecryptedEncPart
-	if part.CRealm != k.Realm || part.CName.PrincipalNameString() != user || string(part.Key.KeyValue) != string(session.KeyValue) {
-		return fmt.Errorf("password: the KDC's ticket is for somebody else: %w", auth.ErrTemporary)
-	}
-	return nil
+	return fmt.Sprintf("%T", p)
 }
 
-// kdcCode finds the KRB-ERROR code, which gokrb5 puts into its texts only.
-var kdcCode = regexp.MustCompile(`KRB Error: \((\d+)\)`)
-
-// errWrongKey is gokrb5's word for an AS reply that does not decrypt: a wrong
-// password where no preauthentication is asked for.
-const errWrongKey = "integrity verification failed"
-
-// explain tells what the KDC said apart. Texts from the library stay out of the
-// error: it goes to the log, but nobody has checked them for secrets.
-func explain(err error) error {
-	code := ""
-	if m := kdcCode.FindStringSubmatch(err.Error()); m != nil {
-		code = m[1]
+// Even makes all refusals of check take the same time: they are held back to
+// the next multiple of step, so that an unknown user, one question to the KDC,
+// cannot be told from a wrong password, two.
+func Even(step time.Duration, check auth.PasswordCheck) auth.PasswordCheck {
+	if step <= 0 {
+		return check
 	}
-	for _, a := range answers {
-		if a.code == code {
-			return fmt.Errorf("password: %s (KDC error %s): %w", a.meaning, code, a.err)
+	return func(ctx context.Context, peer auth.Peer, user, password string) (*auth.Identity, error) {
+		began := time.Now()
+		id, err := check(ctx, peer, user, password)
+		if !isRefusal(err) {
+			return id, err
 		}
+		if !wait(ctx, step-time.Since(began)%step) {
+			return nil, fmt.Errorf("password: gave up while a refusal was held back: %w", err)
+		}
+		return nil, err
 	}
-	if strings.Contains(err.Error(), errWrongKey) {
-		return fmt.Errorf("password: wrong password: %w", auth.ErrDenied)
-	}
-	if code != "" {
-		return fmt.Errorf("password: KDC error %s: %w", code, auth.ErrTemporary)
-	}
-	return errors.Join(fmt.Errorf("password: no KDC answered: %w", auth.ErrTemporary))
 }
 
-// answers are the KDC's errors (RFC 4120 section 7.5.9) and what they are for
-// the client. A user whose password has expired is told so before the password
-// is looked at, so that it proves nothing.
-var answers = []struct {
-	code    string
-	meaning string
-	err     error
-}{
-	{"24", "wrong password", auth.ErrDenied},
-	{"6", "unknown principal", auth.ErrDenied},
-	{"18", "account is locked", auth.ErrDenied},
-	{"1", "account has expired", auth.ErrDenied},
-	{"12", "KDC policy forbids it", auth.ErrDenied},
-	{"23", "password has expired or must be changed", auth.ErrDenied},
-	{"25", "user needs preauthentication that passwords cannot do", auth.ErrPermanent},
-	{"14", "no enctype in common with the KDC", auth.ErrPermanent},
-	{"7", "our own service is unknown to the KDC", auth.ErrPermanent},
-	{"37", "clocks of KDC and this machine differ", auth.ErrTemporary},
+// isRefusal says whether err counts as ErrDenied, as any error does that is
+// none of the others (auth.Exchange).
+func isRefusal(err error) bool {
+	return err != nil && !errors.Is(err, auth.ErrTemporary) && !errors.Is(err, auth.ErrPermanent) && !errors.Is(err, auth.ErrProtocol)
+}
+
+// wait sleeps, and says whether it was let.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/kpopd/kpopd/auth"
@@ -12,27 +13,46 @@ import (
 // Mechanisms gives PLAIN (RFC 4616) and LOGIN, for use under TLS.
 func Mechanisms(check auth.PasswordCheck) []auth.Mechanism {
 	return []auth.Mechanism{
-		{Name: "PLAIN", Plaintext: true, Begin: func(p auth.Peer) auth.Exchange { return &plain{check, p} }},
+		{Name: "PLAIN", Plaintext: true, Begin: func(p auth.Peer) auth.Exchange { return &plain{check: check, peer: p} }},
 		{Name: "LOGIN", Plaintext: true, Begin: func(p auth.Peer) auth.Exchange { return &login{check: check, peer: p} }},
 	}
 }
 
-// maxField bounds names and passwords, in octets (RFC 4616 section 2).
+// maxField bounds names and passwords, in octets (RFC 4616 section 2 gives 255
+// to each).
 const maxField = 255
+
+// field says whether b may be a name or a password: UTF-8, no control octet
+// (RFC 4013 section 2.3).
+func field(b []byte) bool {
+	return len(b) <= maxField && utf8.Valid(b) && bytes.IndexFunc(b, unicode.IsControl) < 0
+}
+
+func broken(mechanism string) error {
+	return fmt.Errorf("password: malformed %s response: %w", mechanism, auth.ErrProtocol)
+}
 
 type plain struct {
 	check auth.PasswordCheck
 	peer  auth.Peer
+	asked bool
+	done  bool
 }
 
 // Next implements auth.Exchange: [authzid] NUL authcid NUL passwd.
 func (p *plain) Next(ctx context.Context, response []byte) ([]byte, *auth.Identity, error) {
-	if response == nil {
+	if response == nil && !p.asked && !p.done {
+		p.asked = true
 		return []byte{}, nil, nil
 	}
 	parts := bytes.Split(response, []byte{0})
-	if len(parts) != 3 || !fields(parts...) {
-		return nil, nil, fmt.Errorf("password: malformed PLAIN message: %w", auth.ErrProtocol)
+	ok := !p.done && len(parts) == 3
+	p.done = true
+	for _, part := range parts {
+		ok = ok && field(part)
+	}
+	if !ok || len(parts[1]) == 0 || len(parts[2]) == 0 {
+		return nil, nil, broken("PLAIN")
 	}
 	id, err := p.check(ctx, p.peer, string(parts[1]), string(parts[2]))
 	if err != nil {
@@ -42,37 +62,34 @@ func (p *plain) Next(ctx context.Context, response []byte) ([]byte, *auth.Identi
 	return nil, id, nil
 }
 
-func fields(parts ...[]byte) bool {
-	for _, p := range parts {
-		if len(p) > maxField || !utf8.Valid(p) {
-			return false
-		}
-	}
-	return true
-}
-
-// login is the LOGIN mechanism (draft-murchison-sasl-login): two questions.
+// login is the LOGIN mechanism (draft-murchison-sasl-login-00): two questions.
+// Client: Outlook and others send the name as an initial response.
 type login struct {
 	check auth.PasswordCheck
 	peer  auth.Peer
-	user  *string
-	asked bool
+	step  int // questions asked
+	user  string
 }
 
 // Next implements auth.Exchange.
 func (l *login) Next(ctx context.Context, response []byte) ([]byte, *auth.Identity, error) {
-	switch {
-	case !fields(response):
-		return nil, nil, fmt.Errorf("password: malformed LOGIN response: %w", auth.ErrProtocol)
-	case response == nil && !l.asked:
-		l.asked = true
-		return []byte("Username:"), nil, nil
-	case l.user == nil:
-		user := string(response)
-		l.user = &user
+	if l.step == 0 {
+		l.step++
+		if response == nil {
+			return []byte("Username:"), nil, nil
+		}
+	}
+	step := l.step
+	l.step++
+	if step > 2 || len(response) == 0 || !field(response) {
+		l.step = 3
+		return nil, nil, broken("LOGIN")
+	}
+	if step == 1 {
+		l.user = string(response)
 		return []byte("Password:"), nil, nil
 	}
-	id, err := l.check(ctx, l.peer, *l.user, string(response))
+	id, err := l.check(ctx, l.peer, l.user, string(response))
 	if err != nil {
 		return nil, nil, err
 	}

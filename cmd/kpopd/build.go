@@ -80,10 +80,11 @@ func (d *daemon) store() (*cyrus.Store, error) {
 		d.log.Warn("imapd.conf has what kpopd cannot serve", "option", option)
 	}
 	spool.ReadOnly = spool.ReadOnly || d.config.Spool.Mode == "readonly"
-	return cyrus.New(cyrus.Options{
-		Config: spool, StateDir: d.config.StateDir, UIDStyle: d.config.Spool.UIDStyle, Log: d.log,
-	}), nil
+	return cyrus.Open(cyrus.Options{Config: spool, StateDir: d.config.StateDir, Mode: modes[d.config.Spool.Mode], Log: d.log})
 }
+
+// modes are what spool.mode may hold.
+var modes = map[string]cyrus.Mode{"shared": cyrus.Shared, "embedded": cyrus.Embedded, "readonly": cyrus.ReadOnly}
 
 // kerberos finds krb5.conf and the keytab as libkrb5 would, unless they are
 // named.
@@ -174,6 +175,7 @@ func (d *daemon) passwords() (auth.PasswordCheck, error) {
 	k := &password.KDC{
 		Realm: d.profile.DefaultRealm(), Service: service, Config: d.profile.Client, Keys: d.keytab.Current,
 		Timeout: d.config.Password.Timeout, Slots: make(chan struct{}, d.config.Password.Concurrent), Log: d.log,
+		UDPLimit: d.profile.UDPLimit(),
 	}
 	return d.names().Strip(k.Check), nil
 }

@@ -73,7 +73,6 @@ func (c *Config) checkKerberos(f *faults) {
 
 func (c *Config) checkSpool(f *faults) {
 	f.oneOf("spool.mode", c.Spool.Mode, "embedded", "shared", "readonly")
-	f.oneOf("spool.uidl_format", c.Spool.UIDStyle, "", "cyrus", "uidonly", "dovecot", "courier")
 	f.need(c.Spool.ImapdConf != "", "spool.imapd_conf", "is empty; name Cyrus's imapd.conf, or one of the same form for a site without Cyrus")
 	f.readable("spool.imapd_conf", c.Spool.ImapdConf)
 	f.oneOf("identity.directory", c.Identity.Directory, "realm", "file")

@@ -100,7 +100,6 @@ type IdentityConfig struct {
 type SpoolConfig struct {
 	ImapdConf string `mapstructure:"imapd_conf"`
 	Mode      string `mapstructure:"mode"` // embedded, shared, readonly
-	UIDStyle  string `mapstructure:"uidl_format"`
 }
 
 // A LimitsConfig holds what one client, one user and all of them may use.

@@ -1,215 +1,179 @@
 package cyrus
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // Cyrus's GUID is SHA-1 by format
 	"errors"
 	"fmt"
-	"net/mail"
-	"net/textproto"
-	"os"
+	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
-// Append adds messages to a mailbox, octets as they are, all of them or none:
-// files first, then records, then the header, each synced, so that a crash
-// leaves at worst files that nothing names. next gives one message after the
-// other and io.EOF at the end.
-//
-// It is for a spool without Cyrus. The records have no cyrus.cache entry, which
-// Cyrus accepts and fills in.
-func (s *Store) Append(ctx context.Context, mailbox string, next func() ([]byte, error), end error) error {
-	box, err := s.locate(ctx, mailbox)
+var _ mailstore.Deliverer = (*Store)(nil)
+
+// Deliver implements mailstore.Deliverer: the message gets a Return-Path field
+// (RFC 5321 section 4.4) and is appended.
+func (s *Store) Deliver(ctx context.Context, mailbox string, message io.Reader, from string) error {
+	if strings.ContainsAny(from, "\r\n\x00<>") {
+		return fmt.Errorf("cyrus: %w: sender %q", mailstore.ErrMessage, from)
+	}
+	_, err := s.Append(ctx, mailbox, io.MultiReader(strings.NewReader("Return-Path: <"+from+">\r\n"), message), time.Time{})
+	return err
+}
+
+// Append adds a message to a mailbox, durably, and tells its UID. The line
+// ends of the message are made CRLF and an empty message is one empty line;
+// nothing else is changed. A zero time of arrival is now.
+func (s *Store) Append(ctx context.Context, mailbox string, message io.Reader, arrived time.Time) (uint32, error) {
+	name, err := s.name(mailbox)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	o, err := s.open(ctx, box, toChange)
+	if arrived.IsZero() {
+		arrived = s.now()
+	}
+	entry, err := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Lookup(ctx, name)
 	if err != nil {
-		return err
+		return 0, told(err)
 	}
-	defer o.release()
-	if o.index.header.layout.version < newVersion-1 {
-		return fmt.Errorf("cyrus: appending to index version %d: %w", o.index.header.layout.version, mailstore.ErrReadOnly)
+	if ok, why := entry.Serves(s.conf.ServerName); !ok {
+		return 0, fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrUnknown, name, why)
 	}
-	a := appending{change: s.change(o, box)}
-	for {
-		b, err := next()
-		if errors.Is(err, end) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := a.add(b); err != nil {
-			return err
-		}
-	}
-	return a.commit(ctx)
-}
-
-// An appending collects new records.
-type appending struct {
-	*change
-	records []byte
-	octets  int64
-	count   int64
-	dir     string
-}
-
-func (a *appending) add(b []byte) error {
-	h := a.index.header
-	uid := h.u32(hLastUID) + 1
-	path, err := a.store.config.MessagePath(a.box, uid, false)
+	t, err := s.stage(entry.Mailbox(), message, arrived)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	now := a.store.options.Now()
-	if err := writeMessage(path, b, now); err != nil {
-		return err
-	}
-	a.dir = filepath.Dir(path)
-	h.put64(hModSeq, h.modseq()+1)
-	r := newRecord(h.layout, uid, b, now, h.u64(hModSeq))
-	h.put32(hLastUID, uid)
-	h.put32(hLastAppend, a.now)
-	h.put32(hOptions, h.options())
-	h.add32(hRecords, 1)
-	h.add32(hExists, 1)
-	h.add32(hUnseen, 1)
-	h.put64(hQuotaUsed, h.u64(hQuotaUsed)+uint64(len(b)))
-	h.put32(hSyncBasic, h.u32(hSyncBasic)^r.basicTerm(a.header.flags))
-	a.xorAnnotations(r.virtualTerm())
-	r.seal()
-	a.records = append(a.records, r.raw...)
-	a.octets += int64(len(b))
-	a.count++
-	return nil
-}
-
-// writeMessage makes the file durable. A stale one of that UID, left by a
-// crash, is replaced.
-func writeMessage(path string, b []byte, now time.Time) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: a path of the spool's
+	defer t.drop(s)
+	ctx, cancel := context.WithTimeout(ctx, changeWait)
+	defer cancel()
+	m, c, err := s.change(ctx, name)
 	if err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
+		return 0, err
 	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, now, now)); err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	return nil
+	defer m.release()
+	return c.append(ctx, t, arrived)
 }
 
-func newRecord(l *layout, uid uint32, b []byte, now time.Time, modseq uint64) record {
-	r := record{make([]byte, l.record), l}
-	date := uint32(now.Unix()) //nolint:gosec // G115: the format's own range
-	sent, gm := dates(b, now)
-	guid := sha1.Sum(b) //nolint:gosec // as above
-	for at, v := range map[int]uint32{
-		rUID: uid, rDate: date, rSentDate: sent, rSize: uint32(len(b)), rHeaderSize: uint32(headerSize(b)), //nolint:gosec // G115: messages are below 4 GiB
-		rGMTime: gm, rUpdated: date, rSaveDate: date,
-	} {
-		r.put32(at, v)
+// change locks a mailbox and reads what a change of it needs.
+func (s *Store) change(ctx context.Context, name imapdconf.Name) (*mailbox, *change, error) {
+	m, err := s.lockMailbox(ctx, name, toChange)
+	if err != nil {
+		return nil, nil, err
 	}
-	copy(r.raw[rGUID:], guid[:])
-	r.put64(rModSeq, modseq)
-	r.put64(rCreated, modseq)
-	return r
+	c, err := s.changeOf(ctx, m)
+	if err != nil {
+		m.release()
+		return nil, nil, told(err)
+	}
+	return m, c, nil
 }
 
-// headerSize is how long a message's header is, with its blank line.
-func headerSize(b []byte) int {
-	if bytes.HasPrefix(b, []byte("\r\n")) {
-		return 2
+// changeOf begins a change, with the counters put right when the last one was
+// cut off.
+func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
+	x, err := m.readIndex()
+	if err != nil {
+		return nil, err
 	}
-	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
-		return i + 4
+	if x.header.Options&OptionDeleted != 0 {
+		return nil, errDeleted(m.place.Name)
 	}
-	if i := bytes.Index(b, []byte("\n\n")); i >= 0 {
-		return i + 2
+	c, err := s.newChange(m, x)
+	if err != nil || !m.isTorn() {
+		return c, err
 	}
-	return len(b)
+	if err := c.loadAnnotations(ctx); err != nil {
+		return nil, err
+	}
+	return c, c.heal(x.header.HighestModSeq)
 }
 
-// dates gives the Date header's day as this machine's midnight, and its moment.
-func dates(b []byte, now time.Time) (sent, gm uint32) {
-	at, when := now, now
-	if v := field(b[:headerSize(b)], "Date"); v != "" {
-		if t, err := mail.ParseDate(v); err == nil {
-			at, when = t, t
-		}
+// append gives the staged message the next UID. On disk the order is message
+// file, cache, record, header: what a crash leaves is an orphan file, which the
+// next message of the same UID replaces.
+func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint32, error) {
+	s := c.m.store
+	r, err := c.nextRecord()
+	if err != nil {
+		return 0, err
 	}
-	day := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.Local)
-	return uint32(day.Unix()), uint32(when.Unix()) //nolint:gosec // G115: the format's own range
+	r.Size, r.HeaderSize, r.GUID = uint64(t.size), uint64(t.headerSize), t.guid
+	r.InternalDate = uint64(arrived.Unix())
+	r.SentDate, r.GMTime = uint64(t.parsed.SentDate), uint64(t.parsed.GMTime)
+	if err := c.checkQuota(ctx, r.Size); err != nil {
+		return 0, err
+	}
+	path, err := s.conf.MessagePath(c.m.place, r.UID, false)
+	if err != nil {
+		return 0, told(err)
+	}
+	if err := c.m.store.disk.rename(t.path, path); err != nil {
+		return 0, told(err)
+	}
+	err = s.disk.chtimes(path, arrived)
+	if err == nil {
+		err = s.disk.syncDir(filepath.Dir(path))
+	}
+	if err == nil {
+		err = c.addCache(t, r)
+	}
+	if err == nil {
+		err = c.add(r)
+	}
+	if err == nil {
+		err = c.commit(ctx)
+	}
+	if err != nil {
+		return 0, errors.Join(told(err), s.disk.remove(path))
+	}
+	return r.UID, nil
 }
 
-// field finds a header field's first line; dates are not folded.
-func field(header []byte, name string) string {
-	for line := range bytes.Lines(header) {
-		key, value, ok := bytes.Cut(line, []byte{':'})
-		if ok && textproto.CanonicalMIMEHeaderKey(string(key)) == name {
-			return string(bytes.TrimSpace(value))
-		}
+// nextRecord is a new record with the next UID and modseq.
+func (c *change) nextRecord() (*Record, error) {
+	h := &c.x.header
+	if h.LastUID == 1<<32-1 || h.Records == 1<<32-1 {
+		return nil, fault(c.x.path, int64(c.x.layout.header.lastUID.at), "there is no further UID")
 	}
-	return ""
+	h.LastUID++
+	r := &Record{UID: uint32(h.LastUID), SaveDate: c.now}
+	c.touch(r)
+	r.CreatedModSeq = r.ModSeq
+	return r, nil
 }
 
-// commit syncs the files' directory, then writes records and header.
-func (a *appending) commit(ctx context.Context) error {
-	if a.count == 0 {
+// add puts a new record at the end of the index.
+func (c *change) add(r *Record) error {
+	h := &c.x.header
+	h.account(c.x.layout, r, c.names, 1)
+	c.quota[cyrusdb.QuotaStorage] += int64(r.Size)
+	c.quota[cyrusdb.QuotaMessages]++
+	c.added = true
+	h.LastAppend = c.now
+	h.Records++
+	return c.alter(h.Records-1, make([]byte, c.x.layout.recordSize), r)
+}
+
+// checkQuota refuses early what commit would refuse after more work.
+func (c *change) checkQuota(ctx context.Context, size uint64) error {
+	if c.head.QuotaRoot == "" {
 		return nil
 	}
-	dir, err := os.Open(a.dir)
-	if err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	if err := a.chargeQuota(ctx, a.octets, a.count, 0); err != nil {
-		return err
-	}
-	l := a.index.header.layout
-	before := a.index.len() - int(a.count)
-	if _, err := a.file.WriteAt(a.records, int64(l.start+before*l.record)); err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	return a.commitHeader(ctx)
-}
-
-// Expunge removes messages by UID as another program would: at once and beside
-// open sessions. which is asked for each visible message's place from 1.
-func (s *Store) Expunge(ctx context.Context, mailbox string, which func(place int) bool) error {
-	box, err := s.locate(ctx, mailbox)
+	delta := c.quota
+	delta[cyrusdb.QuotaStorage] += int64(size)
+	delta[cyrusdb.QuotaMessages]++
+	path, err := c.m.quotaPath(c.head.QuotaRoot)
 	if err != nil {
 		return err
 	}
-	o, err := s.open(ctx, box, toChange)
-	if err != nil {
-		return err
+	q, err := cyrusdb.ReadQuota(ctx, path)
+	if err == nil && q.Over(delta) {
+		return fmt.Errorf("cyrus: %w: %s", mailstore.ErrOverQuota, c.head.QuotaRoot)
 	}
-	defer o.release()
-	c := s.change(o, box)
-	place := 0
-	for i := range o.index.len() {
-		r := o.index.record(i)
-		if r.has(flagExpunged) {
-			continue
-		}
-		place++
-		if !which(place) {
-			continue
-		}
-		if err := c.expunge(&entry{uid: r.u32(rUID), guid: r.guid()}); err != nil {
-			return err
-		}
-	}
-	return c.commit(ctx)
+	return nil // what else is wrong with it is commit's to tell
 }

@@ -3,128 +3,204 @@ package cyrus
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
-// ownerRights are what Cyrus gives the owner of an INBOX (RFC 4314).
-const ownerRights = "lrswipkxtecdan"
+const (
+	newMinor = 17
 
-// syncAnnotBase is the annotation sum of an empty mailbox since Cyrus 3.2.
-const syncAnnotBase = 12345678
+	// annotBase is where the annotation sum begins since Cyrus 3.2.
+	annotBase = 12345678
 
-// Prepare makes what a spool without Cyrus begins with: its directories and an
-// empty mailboxes.db. What is there stays.
-func (s *Store) Prepare(ctx context.Context) error {
+	ownerRights = "lrswipkxtecdan"
+)
+
+// CreateMailbox makes a user's INBOX or, for user+folder under popsubfolders,
+// a folder of it, as Cyrus 3.6 would: Cyrus can be started on it later. What
+// exists is cyrusdb.ErrMailboxExists.
+func (s *Store) CreateMailbox(ctx context.Context, login string) error {
+	if s.mode == ReadOnly {
+		return fmt.Errorf("cyrus: %w: the spool is served read-only", mailstore.ErrReadOnly)
+	}
+	name, err := s.name(login)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeWait)
+	defer cancel()
+	if err := s.prepareConfigDirectory(ctx); err != nil {
+		return told(err)
+	}
+	m := &mailbox{store: s, purpose: toReplace}
+	defer m.release()
+	path, err := s.conf.NamespaceLock(name)
+	if err == nil && path != "" {
+		err = m.lock(ctx, path, true)
+	}
+	if err == nil {
+		m.entry, err = s.newEntry(ctx, name)
+	}
+	if err == nil {
+		m.place = m.entry.Mailbox()
+		path, err = s.conf.MailboxLock(m.place)
+	}
+	if err == nil {
+		err = m.lock(ctx, path, true)
+	}
+	if err == nil {
+		err = m.create(ctx)
+	}
+	if err != nil && !errors.Is(err, cyrusdb.ErrMailboxExists) {
+		return told(err)
+	}
+	return err
+}
+
+// prepareConfigDirectory makes what Cyrus needs to find in configdirectory,
+// when there is no list of mailboxes yet.
+func (s *Store) prepareConfigDirectory(ctx context.Context) error {
+	db := s.conf.Databases.Mailboxes
+	if _, err := os.Stat(db.Path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	for _, dir := range []string{"db", "socket", "quota", "user", "lock", "proc", "log", "msg", "sync"} {
-		if err := os.MkdirAll(filepath.Join(s.config.Dir, dir), 0o700); err != nil {
-			return fmt.Errorf("cyrus: %w", err)
+		if err := s.disk.mkdirAll(filepath.Join(s.conf.Dir, dir)); err != nil {
+			return err
 		}
 	}
-	for _, p := range s.config.Layout.Partitions {
-		if err := os.MkdirAll(p.Root, 0o700); err != nil {
-			return fmt.Errorf("cyrus: %w", err)
-		}
+	if err := s.disk.step("create", db.Path); err != nil {
+		return err
 	}
-	return cyrusdb.Create(ctx, s.config.Databases.Mailboxes)
+	return cyrusdb.Create(ctx, db)
 }
 
-// Create makes user's INBOX, in the layout that Cyrus 3.6 would give it.
-func (s *Store) Create(ctx context.Context, user string) error {
-	name, err := s.config.Names.ParseUserid(user)
-	if err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrUnknown, err)
-	}
-	now := s.options.Now().Unix()
+// newEntry is the mailbox's entry-to-be. Its UIDVALIDITY exceeds that of a
+// former mailbox of the name (RFC 3501 section 2.3.1.1).
+func (s *Store) newEntry(ctx context.Context, name imapdconf.Name) (cyrusdb.MailboxEntry, error) {
+	list := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}
+	now := s.now().Unix()
 	e := cyrusdb.MailboxEntry{
-		Name: name, Kind: 'e', UniqueID: newUniqueID(), Partition: s.config.Layout.DefaultPartition,
-		UIDValidity: uint32(now), CreatedModSeq: 1, FolderModSeq: 1, MTime: now, //nolint:gosec // G115: the format's own range
-		ACL: []cyrusdb.Right{{Identifier: user, Rights: ownerRights}},
+		Name: name, Kind: 'e', Partition: s.conf.Layout.DefaultPartition, UIDValidity: uint32(now),
+		CreatedModSeq: 1, FolderModSeq: 1, MTime: now, UniqueID: newUniqueID(),
+		ACL: []cyrusdb.Right{{Identifier: name.Userid(), Rights: ownerRights}},
 	}
-	box := e.Mailbox()
-	var h held
-	defer h.release()
-	namespace, err := s.config.NamespaceLock(name)
-	if err != nil {
-		return err
+	if s.conf.Layout.LegacyDirs {
+		e.Flags |= cyrusdb.TypeLegacyDirs
 	}
-	lock, err := s.config.MailboxLock(box)
-	if err != nil {
-		return err
+	if e.Partition == "" {
+		return e, fmt.Errorf("%w: there is no defaultpartition", imapdconf.ErrPartition)
 	}
-	if err := errors.Join(h.lockPath(ctx, namespace, true), h.lockPath(ctx, lock, true)); err != nil {
-		return err
+	switch former, err := list.Lookup(ctx, name); {
+	case err == nil:
+		e.UIDValidity = max(e.UIDValidity, former.UIDValidity+1)
+	case !errors.Is(err, cyrusdb.ErrNoMailbox):
+		return e, err
 	}
-	return s.locations.Create(ctx, e, func() error { return s.makeFiles(box, &e) })
+	if parent, ok := name.Parent(); ok {
+		above, err := list.Lookup(ctx, parent)
+		if err != nil {
+			return e, err
+		}
+		e.ACL, e.Partition = slices.Clone(above.ACL), above.Partition
+	}
+	return e, nil
 }
 
-// newUniqueID is 24 characters of [0-9a-z], as Debian's Cyrus makes them.
+// newUniqueID is 24 letters and digits, as Cyrus 3.6 of Debian makes them.
 func newUniqueID() string {
-	const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
-	b := make([]byte, 24)
-	_, _ = rand.Read(b) // never fails
-	for i := range b {
-		b[i] = alphabet[int(b[i])%len(alphabet)]
+	const letters = "0123456789abcdefghijklmnopqrstuvwxyz"
+	var id []byte
+	var random [64]byte
+	for len(id) < 24 {
+		rand.Read(random[:])
+		for _, b := range random {
+			if b < 252 && len(id) < 24 { // 7 times 36: each letter is as likely
+				id = append(id, letters[b%36])
+			}
+		}
 	}
-	return string(b)
+	return string(id)
 }
 
-func (s *Store) makeFiles(box imapdconf.Mailbox, e *cyrusdb.MailboxEntry) error {
-	for _, file := range []imapdconf.File{imapdconf.MessageFile, imapdconf.HeaderFile, imapdconf.IndexFile} {
-		dir, err := s.config.Directory(box, file)
+// create writes the files, then lists the mailbox.
+func (m *mailbox) create(ctx context.Context) error {
+	s := m.store
+	root, err := s.quotaRootOf(m.place.Name)
+	if err != nil {
+		return err
+	}
+	if err := s.disk.step("mailboxes", s.conf.Databases.Mailboxes.Path); err != nil {
+		return err
+	}
+	err = cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Create(ctx, m.entry, func() error {
+		return m.createFiles(root)
+	})
+	if err != nil {
+		return err
+	}
+	if root != "" {
+		if err := m.countFolder(ctx, root); err != nil {
+			return err
+		}
+	}
+	return m.announce(ctx, false)
+}
+
+func (m *mailbox) createFiles(root string) error {
+	s := m.store
+	for _, f := range []imapdconf.File{imapdconf.MessageFile, imapdconf.HeaderFile, imapdconf.IndexFile, imapdconf.CacheFile} {
+		dir, err := s.conf.Directory(m.place, f)
 		if err != nil {
 			return err
 		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("cyrus: %w", err)
+		if err := s.disk.mkdirAll(dir); err != nil {
+			return err
 		}
 	}
-	var d cyrusdb.Dlist
-	d.Kind = cyrusdb.DlistMap
-	d.SetText("T", "e")
-	d.SetText("N", box.Name.Intname())
-	d.SetText("I", box.UniqueID)
-	acl := cyrusdb.Dlist{Kind: cyrusdb.DlistMap}
-	for _, r := range e.ACL {
-		acl.SetText(r.Identifier, r.Rights)
+	head := MailboxHeader{
+		Type: "e", Name: m.place.Name.Intname(), UniqueID: m.place.UniqueID, QuotaRoot: root, ACL: m.entry.ACL,
 	}
-	d.Set("A", acl)
-	text := append(d.Append([]byte(headerMagic)), '\n')
-	path, err := s.config.Path(box, imapdconf.HeaderFile)
+	if m.place.Legacy {
+		head.Type = "el"
+	}
+	octets := head.Append(nil)
+	if err := m.replaceMeta(imapdconf.HeaderFile, octets); err != nil {
+		return err
+	}
+	index, err := newIndex(m.entry.UIDValidity, uint64(m.entry.MTime), crc32.ChecksumIEEE(octets))
 	if err != nil {
 		return err
 	}
-	if err := writeNew(path, text); err != nil {
-		return err
-	}
-	if path, err = s.config.Path(box, imapdconf.IndexFile); err != nil {
-		return err
-	}
-	return writeNew(path, newIndex(e, crc32.ChecksumIEEE(text)))
+	return m.replaceMeta(imapdconf.IndexFile, index)
 }
 
-// newIndex is the index of an empty mailbox.
-func newIndex(e *cyrusdb.MailboxEntry, headerCRC uint32) []byte {
-	l := layoutOf(newVersion)
-	h := header{make([]byte, l.start), l}
-	for at, v := range map[int]uint32{
-		hVersion: newVersion, hStart: uint32(l.start), hRecordSize: uint32(l.record), //nolint:gosec // G115: small constants
-		hUIDValidity: e.UIDValidity, hOptions: optionNewUIDL, hHeaderCRC: headerCRC,
-		hSyncAnnot: syncAnnotBase, hEpoch: uint32(e.MTime), //nolint:gosec // G115: the format's own range
-	} {
-		h.put32(at, v)
+// replaceMeta writes one of the mailbox's cyrus.* files whole.
+func (m *mailbox) replaceMeta(f imapdconf.File, b []byte) error {
+	path, err := m.store.conf.Path(m.place, f)
+	if err != nil {
+		return err
 	}
-	h.put64(hModSeq, 1)
-	h.put64(hCreated, 1)
-	binary.BigEndian.PutUint32(h.raw[hGeneration:], 0)
-	h.seal()
-	return h.raw
+	return m.store.disk.replace(path, path+".NEW", b, true)
+}
+
+// newIndex is the cyrus.index of a mailbox without messages.
+func newIndex(uidValidity uint32, now uint64, headerCRC uint32) ([]byte, error) {
+	l, _ := layoutOf(newMinor)
+	h := IndexHeader{
+		Minor: newMinor, Start: uint64(l.headerSize), RecordSize: uint64(l.recordSize), UIDValidity: uint64(uidValidity),
+		Options: OptionNewUIDL, HighestModSeq: 1, CreatedModSeq: 1, ChangesEpoch: now,
+		HeaderFileCRC: uint64(headerCRC), SyncAnnot: annotBase,
+	}
+	b := make([]byte, l.headerSize)
+	return b, h.encode(l, "cyrus.index", b)
 }

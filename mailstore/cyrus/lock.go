@@ -4,113 +4,190 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
-// held is a set of locked files, given back in reverse order.
-type held []*os.File
+// A purpose is what a mailbox is locked for.
+type purpose int
 
-func (h *held) release() {
-	for i := len(*h) - 1; i >= 0; i-- {
-		_ = (*h)[i].Close() // closing gives the lock back
-	}
-	*h = nil
+const (
+	toRead    purpose = iota // namespace shared, mailbox shared, index shared
+	toChange                 // namespace exclusive, mailbox shared, index exclusive
+	toReplace                // all exclusive: for repacking and unlinking
+)
+
+// A mailbox is one under Cyrus's locks. They are taken in Cyrus's order:
+// namespace by begin, then mailbox and index by open.
+type mailbox struct {
+	store   *Store
+	purpose purpose
+	entry   cyrusdb.MailboxEntry
+	place   imapdconf.Mailbox
+	locks   []*os.File
+	index   *os.File
+	path    string // the index's
 }
 
-// lockPath locks a file of Cyrus's lock tree, made when it is missing: on a
-// tmpfs the tree vanishes at boot.
-func (h *held) lockPath(ctx context.Context, path string, exclusive bool) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return fmt.Errorf("cyrus: lock tree: %w: %w", mailstore.ErrTemporary, err)
+// begin takes the lock of the user's namespace and finds the mailbox.
+func (s *Store) begin(ctx context.Context, name imapdconf.Name, p purpose) (*mailbox, error) {
+	m := &mailbox{store: s, purpose: p}
+	path, err := s.conf.NamespaceLock(name)
+	if err == nil && path != "" {
+		err = m.lock(ctx, path, p != toRead)
+	}
+	if err == nil {
+		m.entry, err = cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Lookup(ctx, name)
+	}
+	if err == nil {
+		m.place = m.entry.Mailbox()
+		if ok, why := m.entry.Serves(s.conf.ServerName); !ok {
+			err = fmt.Errorf("%w: %s: %s", mailstore.ErrUnknown, name, why)
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("cyrus: lock: %w: %w", mailstore.ErrTemporary, err)
+		m.release()
+		return nil, told(err)
 	}
-	return h.lock(ctx, f, exclusive)
+	return m, nil
 }
 
-func (h *held) lock(ctx context.Context, f *os.File, exclusive bool) error {
-	if err := ofd.Lock(ctx, f, exclusive); err != nil {
-		return errors.Join(fmt.Errorf("cyrus: lock %s is held by another program: %w: %w", f.Name(), mailstore.ErrTemporary, err), f.Close())
+// lockMailbox is begin and open.
+func (s *Store) lockMailbox(ctx context.Context, name imapdconf.Name, p purpose) (*mailbox, error) {
+	m, err := s.begin(ctx, name, p)
+	if err != nil {
+		return nil, err
 	}
-	*h = append(*h, f)
-	return nil
-}
-
-// shards is over how many files the sessions' locks are spread: one descriptor
-// each for the whole process, instead of one for each session.
-const shards = 64
-
-// exclusion keeps a maildrop to one session (RFC 1939 section 8): within the
-// process by a table, between processes by a range lock on a file of our own,
-// outside Cyrus's lock tree.
-type exclusion struct {
-	dir     string
-	mu      sync.Mutex
-	files   [shards]*os.File
-	holders map[string]mailstore.Holder
-}
-
-func place(id string) (shard int, offset int64) {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(id)) // never fails
-	sum := h.Sum64()
-	return int(sum % shards), int64(sum>>2&(1<<61-1)) | 1 //nolint:gosec // G115: masked
-}
-
-func (e *exclusion) acquire(id string, h mailstore.Holder) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if other, ok := e.holders[id]; ok {
-		return &mailstore.InUseError{Holder: other}
+	if err := m.open(ctx); err != nil {
+		m.release()
+		return nil, told(err)
 	}
-	shard, offset := place(id)
-	if err := e.open(shard); err != nil {
+	return m, nil
+}
+
+// open takes the mailbox's lock, then the index's.
+func (m *mailbox) open(ctx context.Context) error {
+	path, err := m.store.conf.MailboxLock(m.place)
+	if err != nil {
 		return err
 	}
-	ok, err := ofd.TryLockRange(e.files[shard], true, offset, 1)
+	if err := m.lock(ctx, path, m.purpose == toReplace); err != nil {
+		return err
+	}
+	m.path, err = m.store.conf.Path(m.place, imapdconf.IndexFile)
 	if err != nil {
-		return fmt.Errorf("cyrus: session lock: %w: %w", mailstore.ErrTemporary, err)
+		return err
 	}
-	if !ok {
-		return fmt.Errorf("cyrus: maildrop is held by another process: %w", mailstore.ErrInUse)
+	return m.openIndex(ctx)
+}
+
+func (m *mailbox) openIndex(ctx context.Context) error {
+	flags := os.O_RDONLY
+	if m.purpose != toRead {
+		flags = os.O_RDWR
 	}
-	if e.holders == nil {
-		e.holders = make(map[string]mailstore.Holder)
+	for {
+		f, err := os.OpenFile(m.path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
+			return fault(m.path, -1, "there is no index: %v", err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := ofd.Lock(ctx, f, m.purpose != toRead); err != nil {
+			f.Close()
+			return err
+		}
+		// Under the mailbox's lock nobody of 2.4 and later replaces the
+		// file; looking costs little and covers those who do not know it.
+		same, err := sameFile(f, m.path)
+		if same && err == nil {
+			m.index = f
+			return nil
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
 	}
-	e.holders[id] = h
+}
+
+func sameFile(f *os.File, path string) (bool, error) {
+	open, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !open.Mode().IsRegular() {
+		return false, fault(path, -1, "not a regular file")
+	}
+	named, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(open, named), err
+}
+
+// lock takes one of the lock files, which are made on demand and never
+// removed: Debian's lock tree is on a tmpfs that a boot empties.
+func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if err := ofd.Lock(ctx, f, exclusive); err != nil {
+		f.Close()
+		return err
+	}
+	m.locks = append(m.locks, f)
 	return nil
 }
 
-func (e *exclusion) open(shard int) error {
-	if e.files[shard] != nil {
+// release gives all locks back, the innermost first. It may be called twice.
+func (m *mailbox) release() {
+	if m.index != nil {
+		m.index.Close()
+		m.index = nil
+	}
+	for len(m.locks) > 0 {
+		last := len(m.locks) - 1
+		m.locks[last].Close()
+		m.locks = m.locks[:last]
+	}
+}
+
+// told gives an error one of the meanings of package mailstore.
+func told(err error) error {
+	if err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(e.dir, 0o700); err != nil {
-		return fmt.Errorf("cyrus: session locks: %w: %w", mailstore.ErrTemporary, err)
+	for _, known := range []error{
+		mailstore.ErrUnknown, mailstore.ErrInUse, mailstore.ErrLoginDelay, mailstore.ErrDamaged, mailstore.ErrReadOnly,
+		mailstore.ErrTemporary, mailstore.ErrGone, mailstore.ErrOverQuota, mailstore.ErrMessage,
+	} {
+		if errors.Is(err, known) {
+			return err
+		}
 	}
-	f, err := os.OpenFile(filepath.Join(e.dir, fmt.Sprintf("%02x", shard)), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("cyrus: session locks: %w: %w", mailstore.ErrTemporary, err)
+	meaning := mailstore.ErrTemporary
+	switch {
+	case errors.Is(err, cyrusdb.ErrNoMailbox), errors.Is(err, imapdconf.ErrName):
+		meaning = mailstore.ErrUnknown
+	case errors.Is(err, cyrusdb.ErrCorrupt), errors.Is(err, cyrusdb.ErrFormat), errors.Is(err, imapdconf.ErrPartition):
+		meaning = mailstore.ErrDamaged
 	}
-	e.files[shard] = f
-	return nil
-}
-
-func (e *exclusion) release(id string) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.holders, id)
-	shard, offset := place(id)
-	return ofd.UnlockRange(e.files[shard], offset, 1)
+	return fmt.Errorf("cyrus: %w: %w", meaning, err)
 }

@@ -4,208 +4,157 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
-	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
-// Options are for New. Config, StateDir and Log are required.
+// Mode is who owns the spool.
+type Mode int
+
+// The modes.
+const (
+	Shared   Mode = iota // Cyrus does; deliveries are left to it
+	Embedded             // this program does
+	ReadOnly             // nothing on it is changed
+)
+
+// Options are a Store's.
 type Options struct {
-	Config   *imapdconf.Config
-	StateDir string           // for session locks and sizes; outside Cyrus's directories
-	UIDStyle string           // unique-id format in place of uidl_format; empty: that
-	Now      func() time.Time // nil: time.Now
-	Log      *slog.Logger
+	Config *imapdconf.Config
+
+	// StateDir holds the locks of sessions and what is known of messages'
+	// octets; empty: "kpop" in configdirectory. All processes that serve the
+	// spool must have the same.
+	StateDir string
+
+	Mode Mode
+	Log  *slog.Logger     // nil: none
+	Now  func() time.Time // nil: time.Now
+
+	// Location is the zone in which Cyrus runs: the day of a Date field is
+	// stored as its midnight there. Nil: time.Local.
+	Location *time.Location
 }
 
-// A Store is a Cyrus spool. It is safe for concurrent use and, under Cyrus's own
-// locks, beside other programs.
+// A Store is a Cyrus spool.
 type Store struct {
-	options   Options
-	config    *imapdconf.Config
-	exclusion exclusion
-	locations mailboxes
+	conf     *imapdconf.Config
+	mode     Mode
+	log      *slog.Logger
+	now      func() time.Time
+	location *time.Location
+	stateDir string
+	holds    holds
+	disk     disk
+	blocks   sync.Pool // *[]byte of blockSize
+	staged   atomic.Uint64
 }
 
-type mailboxes = cyrusdb.MailboxList
+// How long locks of other programs are waited for. At login a client is
+// waiting for its greeting; at QUIT its deletions are worth more patience.
+const (
+	openWait   = 10 * time.Second
+	changeWait = 30 * time.Second
+)
 
-// New makes a store of the spool that c describes.
-func New(o Options) *Store {
-	if o.Now == nil {
-		o.Now = time.Now
+// blockSize is what is read at once.
+const blockSize = 256 << 10
+
+// Open prepares a spool. The state directory is made when it is not there.
+func Open(o Options) (*Store, error) {
+	if o.Config == nil {
+		return nil, errors.New("cyrus: no configuration")
 	}
-	return &Store{
-		options: o, config: o.Config,
-		exclusion: exclusion{dir: filepath.Join(o.StateDir, "sessions")},
-		locations: mailboxes{Database: o.Config.Databases.Mailboxes},
+	s := &Store{
+		conf: o.Config, mode: o.Mode, log: o.Log, now: o.Now, location: o.Location, stateDir: o.StateDir,
 	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.location == nil {
+		s.location = time.Local
+	}
+	if s.stateDir == "" {
+		s.stateDir = filepath.Join(o.Config.Dir, "kpop")
+	}
+	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
+	s.holds.dir = filepath.Join(s.stateDir, "locks")
+	s.holds.by = make(map[uint64]Held)
+	for _, dir := range []string{s.holds.dir, filepath.Join(s.stateDir, "octets")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("cyrus: state directory: %w", err)
+		}
+	}
+	return s, nil
 }
 
-// lockWait bounds the wait for another program's locks, at login and for
-// deliveries; UPDATE brings a deadline of its own.
-const lockWait = 10 * time.Second
+// Close gives back what the Store holds; no maildrop may be open.
+func (s *Store) Close() error {
+	s.holds.close()
+	return nil
+}
 
-// Open implements mailstore.Store.
+// Holders lists the sessions of this process and what they hold, the oldest
+// first.
+func (s *Store) Holders() []Held { return s.holds.list() }
+
+// name is the mailbox that a login name stands for.
+func (s *Store) name(mailbox string) (imapdconf.Name, error) {
+	if s.conf.POP.Subfolders {
+		n, err := s.conf.Names.ParseLogin(mailbox)
+		return n, told(err)
+	}
+	n, err := s.conf.Names.ParseUserid(mailbox)
+	return n, told(err)
+}
+
+// Open implements mailstore.Store. The mailbox is a login name: user,
+// user@domain and, under popsubfolders, user+folder.
 func (s *Store) Open(ctx context.Context, mailbox string, h mailstore.Holder) (mailstore.Maildrop, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	box, err := s.locate(ctx, mailbox)
+	name, err := s.name(mailbox)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.exclusion.acquire(box.UniqueID, h); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	if err := s.admits(ctx, name); err != nil {
 		return nil, err
 	}
-	d := &maildrop{store: s, box: box, login: s.options.Now(), style: s.style(h.UIDStyle)}
-	if err := d.load(ctx); err != nil {
-		return nil, errors.Join(err, s.exclusion.release(box.UniqueID))
+	m, err := s.begin(ctx, name, toRead)
+	if err != nil {
+		return nil, err
 	}
+	defer m.release()
+	if err := s.mayLogin(m); err != nil {
+		return nil, err
+	}
+	key := m.holdKey()
+	if err := s.holds.acquire(key, Held{Mailbox: name.Intname(), Holder: h}); err != nil {
+		return nil, told(err)
+	}
+	d, err := s.snapshot(ctx, m, h)
+	if err != nil {
+		return nil, errors.Join(told(err), s.holds.give(key))
+	}
+	d.key = key
 	return d, nil
 }
 
-func (s *Store) style(account string) string {
-	if account != "" {
-		return account
+// holdKey names the maildrop for holds: an entry of Cyrus 2.4 may lack the
+// uniqueid.
+func (m *mailbox) holdKey() uint64 {
+	if m.place.UniqueID != "" {
+		return holdKey(m.place.UniqueID)
 	}
-	return s.options.UIDStyle
-}
-
-// locate finds a mailbox by its login name. Names that no mailbox can have are
-// unknown like any other.
-func (s *Store) locate(ctx context.Context, mailbox string) (imapdconf.Mailbox, error) {
-	name, err := s.name(mailbox)
-	if err != nil {
-		return imapdconf.Mailbox{}, fmt.Errorf("cyrus: %w: %w", mailstore.ErrUnknown, err)
-	}
-	entry, err := s.locations.Lookup(ctx, name)
-	switch {
-	case errors.Is(err, cyrusdb.ErrNoMailbox):
-		return imapdconf.Mailbox{}, fmt.Errorf("cyrus: %s: %w", name, mailstore.ErrUnknown)
-	case errors.Is(err, cyrusdb.ErrCorrupt), errors.Is(err, cyrusdb.ErrFormat):
-		return imapdconf.Mailbox{}, fmt.Errorf("cyrus: %w: %w", mailstore.ErrDamaged, err)
-	case err != nil:
-		return imapdconf.Mailbox{}, fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	if ok, why := entry.Serves(s.config.ServerName); !ok {
-		return imapdconf.Mailbox{}, fmt.Errorf("cyrus: %s is not served here: %s: %w", name, why, mailstore.ErrUnknown)
-	}
-	return entry.Mailbox(), nil
-}
-
-func (s *Store) name(mailbox string) (imapdconf.Name, error) {
-	if strings.Contains(mailbox, "+") {
-		return s.config.Names.ParseLogin(mailbox)
-	}
-	return s.config.Names.ParseUserid(mailbox)
-}
-
-// lockMode says which of Cyrus's locks are exclusive.
-type lockMode struct{ namespace, mailbox, index bool }
-
-var (
-	toRead   = lockMode{}
-	toChange = lockMode{namespace: true, index: true}
-)
-
-// An opened mailbox is its index, and the files locked for as long as it is
-// worked on.
-type opened struct {
-	held
-	file   *os.File // cyrus.index, writable when it is to be changed
-	index  *index
-	header mailboxHeader
-}
-
-// open locks a mailbox in Cyrus's order and reads its index. cyrus.header may
-// be parsed only under the index's lock.
-func (s *Store) open(ctx context.Context, box imapdconf.Mailbox, mode lockMode) (o *opened, err error) {
-	o = &opened{}
-	defer func() {
-		if err != nil {
-			o.release()
-		}
-	}()
-	namespace, err := s.config.NamespaceLock(box.Name)
-	if err != nil {
-		return o, err
-	}
-	if namespace != "" {
-		if err := o.lockPath(ctx, namespace, mode.namespace); err != nil {
-			return o, err
-		}
-	}
-	mailbox, err := s.config.MailboxLock(box)
-	if err != nil {
-		return o, err
-	}
-	if err := o.lockPath(ctx, mailbox, mode.mailbox); err != nil {
-		return o, err
-	}
-	if err := o.lockIndex(ctx, s.config, box, mode.index); err != nil {
-		return o, err
-	}
-	return o, o.read(s.config, box)
-}
-
-// lockIndex opens and locks cyrus.index. With the mailbox lock held nobody
-// replaces it.
-func (o *opened) lockIndex(ctx context.Context, c *imapdconf.Config, box imapdconf.Mailbox, exclusive bool) error {
-	path, err := c.Path(box, imapdconf.IndexFile)
-	if err != nil {
-		return err
-	}
-	flags := os.O_RDONLY
-	if exclusive {
-		flags = os.O_RDWR
-	}
-	f, err := os.OpenFile(path, flags, 0) //nolint:gosec // G304: a path of the spool's
-	if err != nil {
-		return &FaultError{path, 0, err.Error()}
-	}
-	o.file = f
-	return o.lock(ctx, f, exclusive)
-}
-
-func (o *opened) read(c *imapdconf.Config, box imapdconf.Mailbox) error {
-	info, err := o.file.Stat()
-	if err != nil {
-		return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
-	}
-	b := make([]byte, info.Size())
-	if _, err := io.ReadFull(o.file, b); err != nil {
-		return &FaultError{o.file.Name(), 0, err.Error()}
-	}
-	h, err := parseIndex(o.file.Name(), b, info.Size())
-	if err != nil {
-		return err
-	}
-	if h.u32(hOptions)&optionDeleted != 0 {
-		return errNoMailbox
-	}
-	o.index = &index{h, b[h.layout.start:], o.file.Name()}
-	if err := o.index.check(); err != nil {
-		return err
-	}
-	path, err := c.Path(box, imapdconf.HeaderFile)
-	if err != nil {
-		return err
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // G304: a path of the spool's
-	if err != nil {
-		return &FaultError{path, 0, err.Error()}
-	}
-	if o.header, err = parseHeader(path, text); err != nil {
-		return err
-	}
-	if box.UniqueID != "" && o.header.uniqueID != box.UniqueID {
-		return &FaultError{path, int64(len(headerMagic)), "unique id differs from mailboxes.db"}
-	}
-	return nil
+	return holdKey("name " + m.place.Name.Intname())
 }

@@ -1,62 +1,108 @@
 package cyrus
 
 import (
-	"fmt"
 	"hash/crc32"
 	"strconv"
 	"strings"
 )
 
-// The two sync CRCs are XOR sums of a term for each message that is not
-// expunged. They are only ever changed by a message's old and new term: the
-// base of the second differs between Cyrus's versions.
+// The two sync CRCs of an index header are sums by XOR over the messages that
+// are not expunged, kept by taking a record's old term out and putting its new
+// one in. The annotation sum's base changed between versions of Cyrus, so it
+// is never computed from nothing.
 
-// basicTerm is a record's share of the first (Cyrus imap/mailbox.c,
-// CRC over uid, modseq, last_updated, flags, internaldate, guid).
-func (r record) basicTerm(userFlags []string) uint32 {
-	if r.has(flagExpunged) {
+// basicTerm is a record's term in IndexHeader.SyncBasic; names are the
+// mailbox's keywords.
+func basicTerm(r *Record, names []string) uint32 {
+	if r.Flags&FlagExpunged != 0 {
 		return 0
 	}
 	var flags uint32
 	for _, f := range []struct {
-		bit  uint32
+		flag Flags
 		name string
-	}{{flagDeleted, `\deleted`}, {flagAnswered, `\answered`}, {flagFlagged, `\flagged`}, {flagDraft, `\draft`}, {flagSeen, `\seen`}} {
-		if r.has(f.bit) {
+	}{
+		{FlagDeleted, `\deleted`}, {FlagAnswered, `\answered`}, {FlagFlagged, `\flagged`}, {FlagDraft, `\draft`},
+		{FlagSeen, `\seen`},
+	} {
+		if r.Flags&f.flag != 0 {
 			flags ^= crc32.ChecksumIEEE([]byte(f.name))
 		}
 	}
-	for i, name := range userFlags {
-		if i < 128 && name != "" && r.u32(rUserFlags+i/32*4)&(1<<(i%32)) != 0 {
+	for i, name := range names {
+		if i < 128 && name != "" && r.UserFlags[i/32]&(1<<(i%32)) != 0 {
 			flags ^= crc32.ChecksumIEEE([]byte(strings.ToLower(name)))
 		}
 	}
-	text := fmt.Appendf(nil, "%d %d %d (%d) %d %x", r.u32(rUID), r.u64(rModSeq), r.u32(rUpdated), flags, r.u32(rDate), r.raw[rGUID:rGUID+20])
-	return crc32.ChecksumIEEE(text)
+	var buf [128]byte
+	b := strconv.AppendUint(buf[:0], uint64(r.UID), 10)
+	b = strconv.AppendUint(append(b, ' '), r.ModSeq, 10)
+	b = strconv.AppendUint(append(b, ' '), r.LastUpdated, 10)
+	b = strconv.AppendUint(append(b, " ("...), uint64(flags), 10)
+	b = strconv.AppendUint(append(b, ") "...), r.InternalDate, 10)
+	b = append(append(b, ' '), r.GUID.String()...)
+	return crc32.ChecksumIEEE(b)
 }
 
-// virtualTerm is the share of the second that comes from the record itself:
-// Cyrus counts some of its fields as annotations.
-func (r record) virtualTerm() uint32 {
-	if r.has(flagExpunged) {
+// annotationTerm is an annotation's term in IndexHeader.SyncAnnot.
+func annotationTerm(uid uint32, entry, userid, value string) uint32 {
+	var buf [160]byte
+	b := strconv.AppendUint(buf[:0], uint64(uid), 10)
+	b = append(append(b, ' '), entry...)
+	b = append(append(b, ' '), userid...)
+	b = append(append(b, ' '), value...)
+	return crc32.ChecksumIEEE(b)
+}
+
+// virtualTerm is the sum of the terms of what Cyrus treats as annotations
+// but stores in the record.
+func virtualTerm(l *layout, r *Record) uint32 {
+	if r.Flags&FlagExpunged != 0 {
 		return 0
 	}
+	const prefix = "/vendor/cmu/cyrus-imapd/"
 	var sum uint32
-	add := func(entry, value string) {
-		sum ^= annotationTerm(r.u32(rUID), "/vendor/cmu/cyrus-imapd/"+entry, "", value)
+	if l.minor >= 13 && r.CID != 0 {
+		sum ^= annotationTerm(r.UID, prefix+"thrid", "", strconv.FormatUint(r.CID, 16))
 	}
-	if r.layout.hasCID && r.u64(rCID) != 0 {
-		add("thrid", strconv.FormatUint(r.u64(rCID), 16))
+	if l.minor >= 15 && r.SaveDate != 0 {
+		sum ^= annotationTerm(r.UID, prefix+"savedate", "", strconv.FormatUint(r.SaveDate, 10))
 	}
-	if r.layout.hasSave && r.u32(rSaveDate) != 0 {
-		add("savedate", strconv.FormatUint(uint64(r.u32(rSaveDate)), 10))
-	}
-	if r.layout.hasCreated && r.u64(rCreated) != 0 {
-		add("createdmodseq", strconv.FormatUint(r.u64(rCreated), 10))
+	if l.minor >= 16 && r.CreatedModSeq != 0 {
+		sum ^= annotationTerm(r.UID, prefix+"createdmodseq", "", strconv.FormatUint(r.CreatedModSeq, 10))
 	}
 	return sum
 }
 
-func annotationTerm(uid uint32, entry, user, value string) uint32 {
-	return crc32.ChecksumIEEE(fmt.Appendf(nil, "%d %s %s %s", uid, entry, user, value))
+// account adds a record to the header's counters and sums when sign is 1, and
+// takes it out when sign is -1. A record that is expunged counts nowhere.
+func (h *IndexHeader) account(l *layout, r *Record, names []string, sign int) {
+	if r.Flags&FlagExpunged != 0 {
+		return
+	}
+	step := func(counter *uint64, by uint64) {
+		switch {
+		case sign > 0:
+			*counter += by
+		case *counter >= by:
+			*counter -= by
+		default:
+			*counter = 0
+		}
+	}
+	step(&h.Exists, 1)
+	step(&h.QuotaUsed, r.Size)
+	for _, c := range []struct {
+		counts  bool
+		counter *uint64
+	}{
+		{r.Flags&FlagDeleted != 0, &h.Deleted}, {r.Flags&FlagAnswered != 0, &h.Answered},
+		{r.Flags&FlagFlagged != 0, &h.Flagged}, {r.Flags&FlagSeen == 0, &h.Unseen},
+	} {
+		if c.counts {
+			step(c.counter, 1)
+		}
+	}
+	h.SyncBasic ^= uint64(basicTerm(r, names))
+	h.SyncAnnot ^= uint64(virtualTerm(l, r))
 }

@@ -1,0 +1,99 @@
+package cyrus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// maxNotice is how much of a shutdown file is read.
+const maxNotice = 1024
+
+// admits tells whether the administrator lets sessions begin: Cyrus's
+// shutdown files and user_deny.db.
+func (s *Store) admits(ctx context.Context, name imapdconf.Name) error {
+	for _, path := range s.conf.Shutdowns() {
+		f, err := os.Open(path)
+		if err != nil {
+			continue // not there, as nearly always
+		}
+		b, err := io.ReadAll(io.LimitReader(f, maxNotice))
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)
+		}
+		line, _, _ := bytes.Cut(b, []byte("\n"))
+		return fmt.Errorf("cyrus: %w: %s says %q", mailstore.ErrTemporary, path, line)
+	}
+	return s.denied(ctx, name.Userid())
+}
+
+// denied looks a user up in user_deny.db: version TAB services TAB message.
+func (s *Store) denied(ctx context.Context, userid string) error {
+	if userid == "" {
+		return nil
+	}
+	err := cyrusdb.View(ctx, s.conf.Databases.UserDeny, func(r cyrusdb.Reader) error {
+		value, found, err := r.Get([]byte(userid))
+		if err != nil || !found {
+			return err
+		}
+		fields := strings.SplitN(string(value), "\t", 3)
+		if len(fields) < 2 || serviceListed(fields[1]) {
+			return fmt.Errorf("cyrus: %w: denied by user_deny.db: %q", mailstore.ErrTemporary, value)
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return told(err)
+}
+
+// serviceListed matches the list of patterns against our service; the last
+// pattern that matches decides, and "!" in front of it negates.
+func serviceListed(list string) bool {
+	listed := false
+	for pattern := range strings.SplitSeq(list, ",") {
+		pattern, negated := strings.CutPrefix(strings.TrimSpace(pattern), "!")
+		if ok, err := path.Match(pattern, "pop3"); ok || err != nil {
+			listed = !negated
+		}
+	}
+	return listed
+}
+
+// mayLogin applies popuseacl: reading needs the right r.
+func (s *Store) mayLogin(m *mailbox) error {
+	if s.conf.POP.UseACL && !strings.Contains(rights(&m.entry), "r") {
+		return fmt.Errorf("cyrus: %w: %s: its owner lacks the right r", mailstore.ErrUnknown, m.place.Name)
+	}
+	return nil
+}
+
+// rights are what the mailbox's own user has on it. The letters d and c of
+// RFC 2086 stand for those that RFC 4314 split them into.
+func rights(e *cyrusdb.MailboxEntry) string {
+	user := e.Name.Userid()
+	has := e.RightsOf(user) + e.RightsOf("anyone")
+	if strings.Contains(has, "d") {
+		has += "te"
+	}
+	hasNot := e.RightsOf("-"+user) + e.RightsOf("-anyone")
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(hasNot, r) {
+			return -1
+		}
+		return r
+	}, has)
+}

@@ -1,0 +1,163 @@
+package cyrus
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk makes the changes to files. Its zero value does so plainly. Tests set
+// before, which is called ahead of every step and can refuse it; a write that
+// is refused stores the first n octets, as a full disk or a crash may.
+type disk struct {
+	before func(step, path string, size int) (n int, err error)
+}
+
+func (d *disk) step(name, path string) error {
+	if d.before == nil {
+		return nil
+	}
+	_, err := d.before(name, path, 0)
+	return err
+}
+
+// create opens a new file, or an old one emptied; never through a symlink.
+func (d *disk) create(path string, mode fs.FileMode) (*os.File, error) {
+	if err := d.step("create", path); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, mode)
+	if err != nil {
+		return nil, fmt.Errorf("cyrus: %w", err)
+	}
+	return f, nil
+}
+
+func (d *disk) writeAt(f *os.File, b []byte, at int64) error {
+	if d.before != nil {
+		if n, err := d.before("write", f.Name(), len(b)); err != nil {
+			if n > 0 {
+				f.WriteAt(b[:n], at)
+			}
+			return err
+		}
+	}
+	if _, err := f.WriteAt(b, at); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) truncate(f *os.File, size int64) error {
+	if err := d.step("truncate", f.Name()); err != nil {
+		return err
+	}
+	if err := f.Truncate(size); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) sync(f *os.File) error {
+	if err := d.step("fsync", f.Name()); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) rename(from, to string) error {
+	if err := d.step("rename", to); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) link(from, to string) error {
+	if err := d.step("link", to); err != nil {
+		return err
+	}
+	if err := os.Link(from, to); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+// remove unlinks a file; one that is not there is no error.
+func (d *disk) remove(path string) error {
+	if err := d.step("unlink", path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) mkdirAll(path string) error {
+	if err := d.step("mkdir", path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) chtimes(path string, t time.Time) error {
+	if err := d.step("utime", path); err != nil {
+		return err
+	}
+	if err := os.Chtimes(path, t, t); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+// syncDir makes the names in a directory durable.
+func (d *disk) syncDir(path string) error {
+	if err := d.step("fsync", path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+// replace writes a small file whole: a crash leaves the old one or the new
+// one. Only a durable one survives a loss of power.
+func (d *disk) replace(path, temporary string, b []byte, durable bool) error {
+	f, err := d.create(temporary, 0o600)
+	if err != nil {
+		return err
+	}
+	err = d.writeAt(f, b, 0)
+	if err == nil && durable {
+		err = d.sync(f)
+	}
+	if closeErr := f.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("cyrus: %w", closeErr)
+	}
+	if err == nil {
+		err = d.rename(temporary, path)
+	}
+	if err == nil && durable {
+		err = d.syncDir(filepath.Dir(path))
+	}
+	return err
+}

@@ -1,0 +1,149 @@
+package cyrus
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// messages are a maildrop's messages in flat arrays, 16 octets each, in
+// ascending order of UIDs. Message-number n is at n-1.
+type messages struct {
+	uids     []uint32
+	sizes    []uint32 // of the files
+	tags     []uint64 // the first octets of the GUIDs
+	archived []uint64 // a set of positions; nil: none lies under the archive root
+	gone     []uint64 // a set of positions whose records were dropped since; nil: none
+}
+
+func (s *messages) len() int { return len(s.uids) }
+
+// add appends a visible record.
+func (s *messages) add(l *layout, b []byte, offset int64, path string) error {
+	size := l.record.size.get(b)
+	if size > math.MaxUint32 {
+		return fault(path, offset+int64(l.record.size.at), "a message of %d octets", size)
+	}
+	i := len(s.uids)
+	s.uids = append(s.uids, uint32(l.record.uid.get(b)))
+	s.sizes = append(s.sizes, uint32(size))
+	s.tags = append(s.tags, l.tag(b))
+	if Flags(l.record.flags.get(b))&FlagArchived != 0 {
+		s.archived = setBit(s.archived, i)
+	}
+	return nil
+}
+
+// tag is what is kept of a GUID to know a message again; 0 where a version
+// has no GUID.
+func (l *layout) tag(b []byte) uint64 {
+	if l.record.guid == 0 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b[l.record.guid:])
+}
+
+func setBit(set []uint64, i int) []uint64 {
+	if need := i/64 + 1; len(set) < need {
+		set = append(set, make([]uint64, need-len(set))...)
+	}
+	set[i/64] |= 1 << (i % 64)
+	return set
+}
+
+func hasBit(set []uint64, i int) bool {
+	return i/64 < len(set) && set[i/64]&(1<<(i%64)) != 0
+}
+
+// find is the position of a UID.
+func (s *messages) find(uid uint32) (int, bool) { return slices.BinarySearch(s.uids, uid) }
+
+// snapshot opens the mailbox that m has found, reads it, and lets go.
+func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder) (*maildrop, error) {
+	defer m.release()
+	if err := m.open(ctx); err != nil {
+		return nil, err
+	}
+	x, err := m.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	if x.header.Options&OptionDeleted != 0 {
+		return nil, told(errDeleted(m.place.Name))
+	}
+	now := s.now()
+	if err := s.tooSoon(&x.header, now); err != nil {
+		return nil, err
+	}
+	d := &maildrop{
+		store: s, place: m.place, writable: s.changeable(m, x), login: now,
+		uidValidity: uint32(x.header.UIDValidity), bareUIDs: x.header.Options&OptionNewUIDL == 0,
+		lastUID: uint32(x.header.LastUID), modSeq: x.header.HighestModSeq, style: s.style(h.UIDStyle),
+	}
+	if err := d.setPlace(m.place); err != nil {
+		return nil, err
+	}
+	if err := d.fill(x); err != nil {
+		return nil, err
+	}
+	d.count = d.list.len()
+	for _, size := range d.list.sizes {
+		d.octets += int64(size)
+	}
+	return d, nil
+}
+
+// fill reads the visible records. With one allocation an array for a mailbox
+// whose header is right.
+func (d *maildrop) fill(x *indexFile) error {
+	l, conf := x.layout, d.store.conf
+	hidden := FlagExpunged
+	if conf.POP.UseIMAPFlags {
+		hidden |= FlagDeleted
+	}
+	n := min(x.header.Exists, x.header.Records)
+	d.list = messages{uids: make([]uint32, 0, n), sizes: make([]uint32, 0, n), tags: make([]uint64, 0, n)}
+	return d.store.scan(x, func(i uint64, b []byte) error {
+		flags := Flags(l.record.flags.get(b))
+		switch {
+		case flags&hidden != 0:
+			if flags&FlagExpunged == 0 {
+				d.hidden = append(d.hidden, uint32(l.record.uid.get(b)))
+			}
+			return nil
+		case x.header.ShowAfter != 0 && l.seconds(l.record.internalDate, b) <= x.header.ShowAfter:
+			d.hidden = append(d.hidden, uint32(l.record.uid.get(b)))
+			return nil
+		}
+		return d.list.add(l, b, x.offset(i), x.path)
+	})
+}
+
+// tooSoon applies popminpoll.
+func (s *Store) tooSoon(h *IndexHeader, now time.Time) error {
+	if next := time.Unix(int64(h.LastLogin), 0).Add(s.conf.POP.MinPoll); s.conf.POP.MinPoll > 0 && now.Before(next) {
+		return told(errTooSoon(next))
+	}
+	return nil
+}
+
+// style is the unique-id format of the account or, when it names none, of
+// uidl_format.
+func (s *Store) style(name string) imapdconf.UIDLFormat {
+	switch name {
+	case "cyrus":
+		return imapdconf.UIDLCyrus
+	case "uidonly":
+		return imapdconf.UIDLUIDOnly
+	case "dovecot":
+		return imapdconf.UIDLDovecot
+	case "courier":
+		return imapdconf.UIDLCourier
+	}
+	return s.conf.POP.UIDL
+}
