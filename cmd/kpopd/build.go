@@ -134,12 +134,21 @@ func (d *daemon) directory() (auth.Directory, error) {
 			return nil, err
 		}
 	}
-	if i.Directory == "file" {
-		if r.Source, err = rules.OpenAccounts(i.Accounts, d.log); err != nil {
-			return nil, err
-		}
+	if r.Source, err = d.source(); err != nil {
+		return nil, err
 	}
 	return r, nil
+}
+
+// source is where accounts are found; none with directory = "realm".
+func (d *daemon) source() (rules.Source, error) {
+	switch d.config.Identity.Directory {
+	case "file":
+		return rules.OpenAccounts(d.config.Identity.Accounts, d.log)
+	case "ldap":
+		return newLDAP(d.config.LDAP, d.config.Hostname, d.log)
+	}
+	return nil, nil //nolint:nilnil // the local name is the mailbox
 }
 
 // names is the one setting by which login names are read, for passwords and for

@@ -75,8 +75,10 @@ func (c *Config) checkSpool(f *faults) {
 	f.oneOf("spool.mode", c.Spool.Mode, "embedded", "shared", "readonly")
 	f.need(c.Spool.ImapdConf != "", "spool.imapd_conf", "is empty; name Cyrus's imapd.conf, or one of the same form for a site without Cyrus")
 	f.readable("spool.imapd_conf", c.Spool.ImapdConf)
-	f.oneOf("identity.directory", c.Identity.Directory, "realm", "file")
+	f.oneOf("identity.directory", c.Identity.Directory, "realm", "file", "ldap")
 	f.oneOf("identity.names", c.Identity.Names, "plain", "sdps", "folder", "both")
+	f.oneOf("ldap.bind", c.LDAP.Bind, "anonymous", "simple", "external")
+	f.need(c.Identity.Directory != "ldap" || len(c.LDAP.Servers) > 0 && c.LDAP.Base != "", "ldap", "directory = \"ldap\" needs servers and base")
 	f.need(c.Identity.Directory != "file" || c.Identity.Accounts != "", "identity.accounts", "names the table that directory = \"file\" reads")
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 	SASL     SASLConfig          `mapstructure:"sasl"`
 	Password PasswordConfig      `mapstructure:"password"`
 	Identity IdentityConfig      `mapstructure:"identity"`
+	LDAP     LDAPConfig          `mapstructure:"ldap"`
 	Spool    SpoolConfig         `mapstructure:"spool"`
 	Limits   LimitsConfig        `mapstructure:"limits"`
 }
@@ -87,7 +88,7 @@ type PasswordConfig struct {
 
 // An IdentityConfig says whose maildrop a principal may open.
 type IdentityConfig struct {
-	Directory string              `mapstructure:"directory"` // realm or file
+	Directory string              `mapstructure:"directory"` // realm, file or ldap
 	Accounts  string              `mapstructure:"accounts"`  // the table of directory = "file"
 	Map       string              `mapstructure:"map"`
 	Names     string              `mapstructure:"names"` // plain, sdps, folder
@@ -121,35 +122,40 @@ type LimitsConfig struct {
 func defaults(v *viper.Viper) {
 	host, _ := os.Hostname() // an empty name is refused by check
 	for key, value := range map[string]any{
-		"hostname":               host,
-		"state_dir":              "/var/lib/kpopd",
-		"log.level":              "info",
-		"log.format":             "text",
-		"tls.min_version":        "1.2",
-		"kerberos.services":      []string{"pop", "pop3"},
-		"kerberos.clock_skew":    "5m",
-		"kerberos.retired_keys":  "24h",
-		"kpop.versions":          []string{"KPOPV1.0"},
-		"kpop.ticket_timeout":    "20s",
-		"sasl.security_layers":   true,
-		"password.check":         "kdc",
-		"password.timeout":       "10s",
-		"password.concurrent":    32,
-		"identity.directory":     "realm",
-		"identity.names":         "sdps",
-		"identity.hosts":         []string{"*"},
-		"spool.mode":             "shared",
-		"spool.imapd_conf":       "/etc/imapd.conf",
-		"limits.connections":     20000,
-		"limits.unauthenticated": 2000,
-		"limits.per_address":     1000,
-		"limits.per_user":        20,
-		"limits.login_timeout":   "60s",
-		"limits.idle_timeout":    "10m",
-		"limits.drain_timeout":   "30s",
-		"limits.bad_commands":    10,
-		"limits.auth_failures":   3,
-		"limits.failure_delay":   "1s",
+		"hostname":                host,
+		"state_dir":               "/var/lib/kpopd",
+		"log.level":               "info",
+		"log.format":              "text",
+		"tls.min_version":         "1.2",
+		"kerberos.services":       []string{"pop", "pop3"},
+		"kerberos.clock_skew":     "5m",
+		"kerberos.retired_keys":   "24h",
+		"kpop.versions":           []string{"KPOPV1.0"},
+		"kpop.ticket_timeout":     "20s",
+		"sasl.security_layers":    true,
+		"password.check":          "kdc",
+		"password.timeout":        "10s",
+		"password.concurrent":     32,
+		"identity.directory":      "realm",
+		"identity.names":          "sdps",
+		"identity.hosts":          []string{"*"},
+		"ldap.bind":               "anonymous",
+		"ldap.scope":              "sub",
+		"ldap.filter":             "(uid={user})",
+		"ldap.attributes.user":    "uid",
+		"ldap.attributes.mailbox": "uid",
+		"spool.mode":              "shared",
+		"spool.imapd_conf":        "/etc/imapd.conf",
+		"limits.connections":      20000,
+		"limits.unauthenticated":  2000,
+		"limits.per_address":      1000,
+		"limits.per_user":         20,
+		"limits.login_timeout":    "60s",
+		"limits.idle_timeout":     "10m",
+		"limits.drain_timeout":    "30s",
+		"limits.bad_commands":     10,
+		"limits.auth_failures":    3,
+		"limits.failure_delay":    "1s",
 	} {
 		v.SetDefault(key, value)
 	}
