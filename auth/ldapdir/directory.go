@@ -246,11 +246,14 @@ func (d *Directory) entries(ctx context.Context, base string, scope int, filter 
 	return entries, classify(err)
 }
 
-// classify says whose fault a failed search is.
+// classify says whose fault a failed search is. A refused bind is not
+// permanent: another server, or the password file's next version, may do.
 func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, errConnection):
+		return fmt.Errorf("ldapdir: %w: %w", auth.ErrTemporary, err)
 	case ldap.IsErrorAnyOf(err, ldap.LDAPResultNoSuchObject, ldap.LDAPResultInsufficientAccessRights, ldap.LDAPResultReferral,
 		ldap.LDAPResultInvalidDNSyntax, ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultStrongAuthRequired,
 		ldap.LDAPResultConfidentialityRequired, ldap.ErrorFilterCompile):

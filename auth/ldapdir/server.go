@@ -88,7 +88,7 @@ func (s *server) connect(ctx context.Context, bind Bind) (*session, error) {
 	}
 	if err != nil {
 		session.close()
-		return nil, fmt.Errorf("ldapdir: %s: bind: %w", s.url, err)
+		return nil, fmt.Errorf("%w: %s: bind: %w", errConnection, s.url, err)
 	}
 	return session, nil
 }

@@ -64,7 +64,7 @@ var errConnection = errors.New("ldapdir: connection failed")
 // server that had better not be asked now; another one may be better.
 func broken(err error) bool {
 	var coded *ldap.Error
-	if !errors.As(err, &coded) {
+	if !errors.As(err, &coded) || errors.Is(err, errConnection) {
 		return err != nil
 	}
 	switch coded.ResultCode {

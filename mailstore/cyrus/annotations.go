@@ -56,7 +56,7 @@ func (m *mailbox) annotations(ctx context.Context, l *layout) (map[uint32]annota
 				userid = owner
 			}
 			a := found[uid]
-			a.sum ^= annotationTerm(uid, entry, userid, string(text))
+			a.sum ^= annotationTerm(uid, entry, userid, text)
 			a.octets += int64(len(text))
 			found[uid] = a
 			return nil

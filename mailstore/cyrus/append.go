@@ -73,9 +73,14 @@ func (s *Store) change(ctx context.Context, name imapdconf.Name) (*mailbox, *cha
 	return m, c, nil
 }
 
-// changeOf begins a change, with the counters put right when the last one was
-// cut off.
+// changeOf begins a change, after undoing one that was cut off or, where that
+// cannot be done any more, with the counters put right.
 func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
+	if m.isTorn() && s.mode != ReadOnly {
+		if err := m.undo(); err != nil {
+			return nil, err
+		}
+	}
 	x, err := m.readIndex()
 	if err != nil {
 		return nil, err

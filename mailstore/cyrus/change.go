@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ type change struct {
 	now   uint64
 	added bool // records were added: for the sync log
 
-	marked, healed bool // see markTorn, heal
+	journaled, healed bool // see forceJournal, heal
 
 	annotations map[uint32]annotated
 	quota       cyrusdb.QuotaDelta
@@ -102,9 +103,6 @@ func (m *mailbox) readHeader(x *indexFile) (*MailboxHeader, error) {
 	}
 	if x.layout.hasCRC() {
 		sum := uint64(crc32.ChecksumIEEE(b))
-		if m.isTorn() {
-			x.header.HeaderFileCRC = sum // see rewriteHeader
-		}
 		if sum != x.header.HeaderFileCRC {
 			return nil, fault(path, -1, "CRC in the index is %08x, the file's octets give %08x", x.header.HeaderFileCRC, sum)
 		}
@@ -132,6 +130,13 @@ func readSmall(path string, limit int64) ([]byte, error) {
 		return nil, fault(path, limit, "longer than %d octets", limit)
 	}
 	return b, nil
+}
+
+// reserve makes room for n altered records.
+func (c *change) reserve(n int) {
+	c.altered = slices.Grow(c.altered, n)
+	c.old = slices.Grow(c.old, n*c.x.layout.recordSize)
+	c.new = slices.Grow(c.new, n*c.x.layout.recordSize)
 }
 
 // alter notes a new state of record i, whose octets are b now.
@@ -227,14 +232,14 @@ func (c *change) negative() cyrusdb.QuotaDelta {
 // write stores runs of adjacent records, ascending, each by one call.
 func (c *change) write() error {
 	d := &c.m.store.disk
-	if err := c.markTorn(); err != nil {
+	raw := c.x.raw
+	if err := c.x.header.encode(c.x.layout, c.x.path, raw[:]); err != nil {
+		return err
+	}
+	if err := c.writeJournal(raw[:]); err != nil {
 		return err
 	}
 	if err := c.writeRuns(c.new); err != nil {
-		return err
-	}
-	raw := c.x.raw
-	if err := c.x.header.encode(c.x.layout, c.x.path, raw[:]); err != nil {
 		return err
 	}
 	if err := d.writeAt(c.x.f, raw[:c.x.layout.headerSize], 0); err != nil {
@@ -243,9 +248,9 @@ func (c *change) write() error {
 	if err := d.sync(c.x.f); err != nil {
 		return err
 	}
-	if err := c.unmarkTorn(); err != nil {
-		// The change is on disk; the next one counts anew and tries again.
-		c.m.store.log.Warn("mark of a change not removed", "mailbox", c.m.place.Name.Intname(), "error", err)
+	if err := c.dropJournal(); err != nil {
+		// The change is on disk, and the journal says what the index says.
+		c.m.store.log.Warn("journal not removed", "mailbox", c.m.place.Name.Intname(), "error", err)
 	}
 	return nil
 }
@@ -277,5 +282,5 @@ func (c *change) restore() error {
 	if err = errors.Join(err, d.sync(c.x.f)); err != nil {
 		return err
 	}
-	return c.unmarkTorn()
+	return c.dropJournal()
 }

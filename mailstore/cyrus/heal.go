@@ -1,46 +1,5 @@
 package cyrus
 
-import (
-	"os"
-	"path/filepath"
-)
-
-// A file in the state directory marks an index whose records are being
-// altered. When it is found later, that has been cut off before the header was
-// written, and the header's counters may be wrong. (A record with a modseq
-// above the header's shows the same, until another program has delivered.)
-func (m *mailbox) tornPath() string {
-	return filepath.Join(m.store.stateDir, "octets", filepath.Base(m.store.sizePath(m.holdKey()))+".torn")
-}
-
-func (m *mailbox) isTorn() bool {
-	_, err := os.Lstat(m.tornPath())
-	return err == nil
-}
-
-func (c *change) markTorn() error {
-	if len(c.altered) == 0 || c.altered[0] >= c.x.recordsBefore() {
-		return nil // what is only added does not count until the header says so
-	}
-	return c.createMark()
-}
-
-func (c *change) createMark() error {
-	f, err := c.m.store.disk.create(c.m.tornPath(), 0o600)
-	if err != nil {
-		return err
-	}
-	c.marked = true
-	return told(f.Close())
-}
-
-func (c *change) unmarkTorn() error {
-	if !c.marked && !c.healed {
-		return nil
-	}
-	return c.m.store.disk.remove(c.m.tornPath())
-}
-
 // recordsBefore is how many records the header on disk has.
 func (x *indexFile) recordsBefore() uint64 { return x.layout.header.records.get(x.raw[:]) }
 

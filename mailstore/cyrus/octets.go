@@ -125,12 +125,16 @@ func (d *maildrop) measure() error {
 	if d.measured {
 		return nil
 	}
-	if err := d.wake(); err != nil {
-		return err
-	}
 	known, ok := d.store.loadSizes(d.key)
 	if !ok || known.uidValidity != d.uidValidity || known.through > d.lastUID || known.modSeq > d.modSeq {
 		known = sizeFile{uidValidity: d.uidValidity}
+	}
+	if len(known.odd) == 0 && len(d.hidden) == 0 && (d.count == 0 || d.uid(mailstore.Number(d.count)) <= known.through) {
+		d.measured = true // nothing is new and nothing odd
+		return nil
+	}
+	if err := d.wake(); err != nil {
+		return err
 	}
 	next := sizeFile{uidValidity: d.uidValidity, through: d.lastUID, modSeq: d.modSeq}
 	work, err := d.measureAll(&known, &next)

@@ -170,17 +170,20 @@ func (s *Store) countMailbox(ctx context.Context, e cyrusdb.MailboxEntry, root s
 	return c.rewriteHeader()
 }
 
-// rewriteHeader replaces cyrus.header and stores its CRC in the index. A crash
-// between leaves the mark of a torn change, under which the next one believes
-// the file.
+// rewriteHeader replaces cyrus.header and stores its CRC in the index. A kill in
+// between leaves a journal, whose undoing takes the CRC of the file there is.
 func (c *change) rewriteHeader() error {
 	octets := c.head.Append(nil)
-	if err := c.createMark(); err != nil {
+	c.x.header.HeaderFileCRC = uint64(crc32.ChecksumIEEE(octets))
+	raw := c.x.raw
+	if err := c.x.header.encode(c.x.layout, c.x.path, raw[:]); err != nil {
+		return err
+	}
+	if err := c.forceJournal(raw[:]); err != nil {
 		return err
 	}
 	if err := c.m.replaceMeta(imapdconf.HeaderFile, octets); err != nil {
 		return err
 	}
-	c.x.header.HeaderFileCRC = uint64(crc32.ChecksumIEEE(octets))
 	return c.write()
 }

@@ -1,6 +1,7 @@
 package cyrus
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
 )
@@ -51,17 +52,33 @@ const (
 	FlagExpunged     Flags = 1 << 31
 )
 
-// checkRecord verifies a record's own CRC.
-func (l *layout) checkRecord(path string, offset int64, b []byte) error {
+// residue is the CRC of any octets followed by their CRC in little endian.
+const residue = 0x2144df1c
+
+// soundRecord verifies a record's own CRC, in place. The CRC is turned to
+// little endian for the time, so that the whole record can be summed at once:
+// 112 octets are a multiple of what the processor's instruction takes, the 108
+// before the CRC are not. A third of BenchmarkOpenSpool.
+func (l *layout) soundRecord(b []byte) bool {
 	if !l.hasCRC() {
+		return true
+	}
+	crc := b[l.record.crc.at:l.recordSize]
+	want := binary.BigEndian.Uint32(crc)
+	binary.LittleEndian.PutUint32(crc, want)
+	sum := crc32.ChecksumIEEE(b[:l.recordSize])
+	binary.BigEndian.PutUint32(crc, want)
+	return sum == residue
+}
+
+// checkRecord is soundRecord with the fault's place.
+func (l *layout) checkRecord(path string, offset int64, b []byte) error {
+	if l.soundRecord(b) {
 		return nil
 	}
 	at := l.record.crc.at
 	want, sum := uint32(l.record.crc.get(b)), crc32.ChecksumIEEE(b[:at])
-	if want != sum {
-		return fault(path, offset+int64(at), "record CRC is %08x, its octets give %08x", want, sum)
-	}
-	return nil
+	return fault(path, offset+int64(at), "record CRC is %08x, its octets give %08x", want, sum)
 }
 
 // decodeRecord reads a record; its CRC is checked by checkRecord.

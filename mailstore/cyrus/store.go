@@ -130,7 +130,7 @@ func (s *Store) Open(ctx context.Context, mailbox string, h mailstore.Holder) (m
 	if err := s.admits(ctx, name); err != nil {
 		return nil, err
 	}
-	m, err := s.begin(ctx, name, toRead)
+	m, err := s.beginSession(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +148,20 @@ func (s *Store) Open(ctx context.Context, mailbox string, h mailstore.Holder) (m
 	}
 	d.key = key
 	return d, nil
+}
+
+// beginSession is begin for a session, after a change that was cut off has been
+// undone.
+func (s *Store) beginSession(ctx context.Context, name imapdconf.Name) (*mailbox, error) {
+	m, err := s.begin(ctx, name, toRead)
+	if err != nil || s.mode == ReadOnly || !m.isTorn() {
+		return m, err
+	}
+	m.release()
+	if err := s.recover(ctx, name); err != nil {
+		return nil, err
+	}
+	return s.begin(ctx, name, toRead)
 }
 
 // holdKey names the maildrop for holds: an entry of Cyrus 2.4 may lack the

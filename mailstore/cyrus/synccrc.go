@@ -1,6 +1,7 @@
 package cyrus
 
 import (
+	"encoding/hex"
 	"hash/crc32"
 	"strconv"
 	"strings"
@@ -40,12 +41,12 @@ func basicTerm(r *Record, names []string) uint32 {
 	b = strconv.AppendUint(append(b, ' '), r.LastUpdated, 10)
 	b = strconv.AppendUint(append(b, " ("...), uint64(flags), 10)
 	b = strconv.AppendUint(append(b, ") "...), r.InternalDate, 10)
-	b = append(append(b, ' '), r.GUID.String()...)
+	b = hex.AppendEncode(append(b, ' '), r.GUID[:])
 	return crc32.ChecksumIEEE(b)
 }
 
 // annotationTerm is an annotation's term in IndexHeader.SyncAnnot.
-func annotationTerm(uid uint32, entry, userid, value string) uint32 {
+func annotationTerm(uid uint32, entry, userid string, value []byte) uint32 {
 	var buf [160]byte
 	b := strconv.AppendUint(buf[:0], uint64(uid), 10)
 	b = append(append(b, ' '), entry...)
@@ -62,14 +63,15 @@ func virtualTerm(l *layout, r *Record) uint32 {
 	}
 	const prefix = "/vendor/cmu/cyrus-imapd/"
 	var sum uint32
+	var number [20]byte
 	if l.minor >= 13 && r.CID != 0 {
-		sum ^= annotationTerm(r.UID, prefix+"thrid", "", strconv.FormatUint(r.CID, 16))
+		sum ^= annotationTerm(r.UID, prefix+"thrid", "", strconv.AppendUint(number[:0], r.CID, 16))
 	}
 	if l.minor >= 15 && r.SaveDate != 0 {
-		sum ^= annotationTerm(r.UID, prefix+"savedate", "", strconv.FormatUint(r.SaveDate, 10))
+		sum ^= annotationTerm(r.UID, prefix+"savedate", "", strconv.AppendUint(number[:0], r.SaveDate, 10))
 	}
 	if l.minor >= 16 && r.CreatedModSeq != 0 {
-		sum ^= annotationTerm(r.UID, prefix+"createdmodseq", "", strconv.FormatUint(r.CreatedModSeq, 10))
+		sum ^= annotationTerm(r.UID, prefix+"createdmodseq", "", strconv.AppendUint(number[:0], r.CreatedModSeq, 10))
 	}
 	return sum
 }

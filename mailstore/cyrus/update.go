@@ -85,6 +85,7 @@ func (d *maildrop) pass(ch *change, c mailstore.Changes) (highest uint64, err er
 	deleted, seen := slices.Clone(c.Deleted), slices.Clone(c.Retrieved)
 	slices.Sort(deleted)
 	slices.Sort(seen)
+	ch.reserve(len(deleted) + len(seen))
 	l := ch.x.layout
 	err = d.store.scan(ch.x, func(i uint64, b []byte) error {
 		highest = max(highest, l.record.modSeq.get(b))

@@ -82,7 +82,7 @@ const (
 // Build makes the record of a message, whose lines end in CRLF as in the
 // spool. With ErrDistrusted the Record is good too, but for Cache and CRC.
 func Build(message []byte, o Options) (Record, error) {
-	if len(message) == 0 || len(message) > maxSize {
+	if len(message) == 0 || uint64(len(message)) > maxSize {
 		return Record{}, fmt.Errorf("bodycache: a message of %d octets", len(message))
 	}
 	if o.Location == nil {

@@ -13,11 +13,15 @@ import (
 // not entrusted.
 func charsets(name string) (table *charmap.Charmap, known bool) {
 	switch strings.ToLower(name) {
-	case "us-ascii", "ascii", "utf-8", "utf8", "iso-2022-jp", "euc-jp", "shift_jis", "gb2312", "gbk", "gb18030",
-		"big5", "euc-kr":
+	case "us-ascii", "ascii", "ansi_x3.4-1968", "utf-8", "utf8", "utf-7", "utf-16", "utf-16le",
+		"iso-8859-3", "iso-8859-4", "iso-8859-6", "iso-8859-8", "iso-8859-8-i", "iso-8859-10", "iso-8859-11",
+		"iso-8859-13", "iso-8859-14", "windows-1253", "windows-1254", "windows-1255", "windows-1256", "windows-1257",
+		"windows-1258", "cp1250", "cp1251", "cp1252", "cp1254", "cp437", "cp850", "cp932", "windows-874", "tis-620",
+		"koi8-u", "macintosh", "iso-2022-jp", "euc-jp", "shift_jis", "iso-2022-kr", "euc-kr", "ks_c_5601-1987",
+		"gb2312", "gbk", "gb18030", "hz-gb-2312", "big5", "big5-hkscs", "euc-tw":
 		return nil, true
 	// Cyrus, as browsers do, takes ISO 8859-1 for the larger Windows set.
-	case "iso-8859-1", "latin1", "windows-1252":
+	case "iso-8859-1", "iso8859-1", "latin1", "windows-1252":
 		return charmap.Windows1252, true
 	case "iso-8859-2":
 		return charmap.ISO8859_2, true

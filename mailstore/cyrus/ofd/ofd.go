@@ -85,16 +85,6 @@ func UnlockRange(f *os.File, start, length int64) error {
 	return set(f, unix.F_UNLCK, start, length)
 }
 
-// Held tells whether another open file of this or any process holds a lock
-// that would keep an exclusive one away from the range. It takes nothing.
-func Held(f *os.File, start, length int64) (bool, error) {
-	l := unix.Flock_t{Type: unix.F_WRLCK, Start: start, Len: length}
-	if err := control(f, unix.F_OFD_GETLK, &l); err != nil {
-		return false, err
-	}
-	return l.Type != unix.F_UNLCK, nil
-}
-
 func set(f *os.File, kind int16, start, length int64) error {
 	// Pid must be zero for the OFD commands.
 	return control(f, unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Start: start, Len: length})

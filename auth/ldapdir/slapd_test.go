@@ -1,0 +1,400 @@
+//go:build integration
+
+package ldapdir_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/authtest"
+	"github.com/kpopd/kpopd/auth/ldapdir"
+	"github.com/kpopd/kpopd/auth/ldapdir/ldaptest"
+	"github.com/kpopd/kpopd/auth/rules"
+)
+
+// slapd starts a server of the test's own.
+func slapd(t *testing.T, o ldaptest.Options) *ldaptest.Server {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "slapd") // a socket's name must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s, err := ldaptest.Start(t.Context(), dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+func users(t *testing.T, s *ldaptest.Server) {
+	t.Helper()
+	err := s.Add(
+		ldaptest.User{Name: "alice", Mailbox: "alice", More: map[string][]string{
+			"krbPrincipalName": {"alice@REALM.TEST"}, "kpopAlias": {"alice.liddell"}, "kpopSecret": {"sesame"}, "kpopRetention": {"30"},
+			"kpopUIDStyle": {"dovecot"}, "mailHost": {"mail.test"}, "mailLocalAddress": {"alice@mail.test"}, "userPassword": {"wonder"},
+		}},
+		ldaptest.User{Name: "bob", Mailbox: "robert", More: map[string][]string{"krbPrincipalName": {"bob@REALM.TEST"}, "kpopProtocol": {"KPOP"}}},
+		ldaptest.User{Name: "carol", Mailbox: "carol", More: map[string][]string{"krbPrincipalName": {"carol@REALM.TEST"}, "kpopLocked": {"20260101000000Z"}}},
+		ldaptest.User{Name: "dave", More: map[string][]string{"krbPrincipalName": {"dave@REALM.TEST"}}},
+		ldaptest.User{Name: "erin", Mailbox: "../../etc", More: map[string][]string{"krbPrincipalName": {"erin@REALM.TEST"}}},
+		ldaptest.User{Name: "twin1", Mailbox: "twin1", More: map[string][]string{"krbPrincipalName": {"twin@REALM.TEST"}}},
+		ldaptest.User{Name: "twin2", Mailbox: "twin2", More: map[string][]string{"krbPrincipalName": {"twin@REALM.TEST"}}},
+		ldaptest.User{Name: "helpdesk", Mailbox: "helpdesk", More: map[string][]string{
+			"krbPrincipalName": {"helpdesk@REALM.TEST"}, "kpopActsFor": {"alice", ldaptest.UserDN("bob")},
+		}},
+		ldaptest.User{Name: "alice.shop", Mailbox: "alice.shop", More: map[string][]string{"kpopHost": {"shop.test"}, "kpopAlias": {"alice"}}},
+	)
+	if err == nil {
+		err = s.AddGroup("mail", "alice", "bob", "carol", "dave", "erin")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func real(uris ...string) ldapdir.Options {
+	o := options(uris...)
+	o.Search = ldapdir.Search{
+		Base: ldaptest.Base, Filter: "(&(objectClass=inetOrgPerson)(uid={user}))", PrincipalFilter: "(krbPrincipalName={principal})",
+		HostFilter: "(|(&(kpopHost={host})(kpopAlias={user}))(&(mailHost={host})(uid={user})))",
+	}
+	o.Attributes = ldapdir.Attributes{
+		User: "uid", Mailbox: "kpopMailbox", Aliases: "kpopAlias", Locked: "kpopLocked", Home: "mailHost", LocalHome: "mail.test",
+		Protocols: "kpopProtocol", ActsFor: "kpopActsFor", UIDStyle: "kpopUIDStyle", Retention: "kpopRetention", Secret: "kpopSecret",
+	}
+	return o
+}
+
+func ruled(d *ldapdir.Directory) *rules.Rules {
+	return &rules.Rules{
+		Names:  auth.NamePolicy{Mode: auth.NameBoth, Hosts: []string{"shop.test", "mail.test"}, Realms: []string{"REALM.TEST"}},
+		Realms: rules.Realms{Default: "REALM.TEST"}, Source: d, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func TestSlapdDecisions(t *testing.T) {
+	t.Parallel()
+	s := slapd(t, ldaptest.Options{})
+	users(t, s)
+	r := ruled(open(t, real(s.URI)))
+	for _, tt := range []struct{ principal, authzid, mechanism, want string }{
+		{"alice", "", "GSSAPI", "alice"},
+		{"alice", "alice", "GSSAPI", "alice"},
+		{"alice", "alice.liddell", "GSSAPI", "alice"},
+		{"alice", "alice+lists", "GSSAPI", "alice+lists"},
+		{"alice", "alice@shop.test", "GSSAPI", "alice.shop"},
+		{"alice", "alice@mail.test", "GSSAPI", "alice"},
+		{"bob", "", "KPOP", "robert"},
+		{"bob", "", "GSSAPI", "protocol"},
+		{"bob", "alice", "KPOP", "not-authorized"},
+		{"carol", "", "GSSAPI", "locked"},
+		{"dave", "", "GSSAPI", "no-mailbox"},
+		{"erin", "", "GSSAPI", "no-mailbox"},
+		{"twin", "", "GSSAPI", "many-entries"},
+		{"nobody", "", "GSSAPI", "unmapped"},
+		{"ALICE", "", "GSSAPI", "unmapped"},
+		{"*", "", "GSSAPI", "unmapped"},
+		{"alice)(uid=*", "", "GSSAPI", "unmapped"},
+		{"helpdesk", "alice", "GSSAPI", "as alice"},
+		{"helpdesk", "bob", "KPOP", "as robert"},
+		{"helpdesk", "carol", "GSSAPI", "not-authorized"},
+	} {
+		id := auth.Identity{Mechanism: tt.mechanism, Authcid: tt.principal + "@REALM.TEST", Realm: "REALM.TEST", Authzid: tt.authzid}
+		account, err := r.Lookup(t.Context(), id)
+		got := outcome(rules.Entry{Mailbox: account.Mailbox}, err)
+		if account.Acting {
+			got = "as " + got
+		}
+		if got != tt.want || (err != nil && !errors.Is(err, auth.ErrDenied)) {
+			t.Errorf("%s asks for %q by %s: %s, want %s (%v)", tt.principal, tt.authzid, tt.mechanism, got, tt.want, err)
+		}
+	}
+	steps, _, err := r.Why(t.Context(), auth.Identity{Mechanism: "GSSAPI", Authcid: "alice@REALM.TEST", Realm: "REALM.TEST"})
+	all := fmt.Sprint(steps)
+	for _, want := range []string{"(krbPrincipalName=alice@REALM.TEST)", "uid=alice,ou=people," + ldaptest.Base, "kpopMailbox", `allowed: mailbox "alice"`} {
+		if err != nil || !strings.Contains(all, want) {
+			t.Errorf("no %s in %s, %v", want, all, err)
+		}
+	}
+	if strings.Contains(all, "sesame") {
+		t.Error("the trace shows the secret")
+	}
+	authtest.Directory(t, r, auth.Identity{Mechanism: "GSSAPI", Authcid: "alice@REALM.TEST", Realm: "REALM.TEST"})
+}
+
+func TestSlapdGroups(t *testing.T) {
+	t.Parallel()
+	s := slapd(t, ldaptest.Options{})
+	users(t, s)
+	dn := "cn=mail,ou=groups," + ldaptest.Base
+	for _, g := range []ldapdir.Group{{DN: "CN=Mail, ou=groups," + ldaptest.Base}, {Filter: "(&(cn=mail)(member={dn}))", Base: "ou=groups," + ldaptest.Base}} {
+		o := real(s.URI)
+		o.Group = g
+		d := open(t, o)
+		if in, out := find(t, d, "alice"), find(t, d, "helpdesk"); in != "alice" || out != "outside" {
+			t.Errorf("%s by %+v: %s, %s", dn, g, in, out)
+		}
+	}
+}
+
+func TestSlapdBinds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, certificate, key, err := ldaptest.MakeCertificate(dir, "127.0.0.1", "localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := slapd(t, ldaptest.Options{Certificate: certificate, Key: key, CA: ca, OnlyUsers: true})
+	users(t, s)
+	roots := pool(t, ca)
+	password := file(t, "wonder\n", 0o600)
+	simple := ldapdir.Simple(ldaptest.UserDN("alice"), password)
+	for name, c := range map[string]struct {
+		connect ldapdir.Connect
+		want    string
+	}{
+		"simple":               {ldapdir.Connect{Servers: []string{s.URI}, Bind: simple}, "alice"},
+		"simple, StartTLS":     {ldapdir.Connect{Servers: []string{s.URI}, StartTLS: true, RootCAs: roots, Bind: simple}, "alice"},
+		"simple, ldaps":        {ldapdir.Connect{Servers: []string{s.TLSURI}, RootCAs: roots, Bind: simple}, "alice"},
+		"external, ldapi":      {ldapdir.Connect{Servers: []string{s.LocalURI}, Bind: ldapdir.External()}, "alice"},
+		"anonymous":            {ldapdir.Connect{Servers: []string{s.URI}}, "permanent"},
+		"external over tcp":    {ldapdir.Connect{Servers: []string{s.URI}, Bind: ldapdir.External()}, "temporary"},
+		"wrong password":       {ldapdir.Connect{Servers: []string{s.URI}, Bind: ldapdir.Simple(ldaptest.UserDN("alice"), file(t, "x", 0o600))}, "temporary"},
+		"empty password":       {ldapdir.Connect{Servers: []string{s.URI}, Bind: ldapdir.Simple(ldaptest.UserDN("alice"), file(t, "\n", 0o600))}, "temporary"},
+		"readable password":    {ldapdir.Connect{Servers: []string{s.URI}, Bind: ldapdir.Simple(ldaptest.UserDN("alice"), file(t, "wonder\n", 0o644))}, "temporary"},
+		"unknown CA":           {ldapdir.Connect{Servers: []string{s.TLSURI}, RootCAs: x509.NewCertPool(), Bind: simple}, "temporary"},
+		"unknown CA, StartTLS": {ldapdir.Connect{Servers: []string{s.URI}, StartTLS: true, RootCAs: x509.NewCertPool(), Bind: simple}, "temporary"},
+	} {
+		o := real()
+		o.Connect = c.connect
+		d := open(t, o)
+		_, err := d.Find(t.Context(), rules.Query{User: "alice"}, nil)
+		if got := find(t, d, "alice"); got != c.want {
+			t.Errorf("%s: %s, want %s (%v)", name, got, c.want, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "wonder") {
+			t.Errorf("%s: the error shows the password: %v", name, err)
+		}
+		if c.want == "alice" {
+			if secret, err := d.Secret(t.Context(), "alice"); secret != "sesame" {
+				t.Errorf("%s: secret %q, %v", name, secret, err)
+			}
+			if p := d.Ping(t.Context()); p[0].Err != nil {
+				t.Errorf("%s: ping: %v", name, p[0].Err)
+			}
+		}
+	}
+}
+
+func TestSlapdWrongName(t *testing.T) {
+	t.Parallel()
+	ca, certificate, key, err := ldaptest.MakeCertificate(t.TempDir(), "ldap.other.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := slapd(t, ldaptest.Options{Certificate: certificate, Key: key, CA: ca})
+	users(t, s)
+	for _, uri := range []string{s.URI, s.TLSURI} {
+		o := real(uri)
+		o.Connect.StartTLS, o.Connect.RootCAs = true, pool(t, ca)
+		if got := find(t, open(t, o), "alice"); got != "temporary" {
+			t.Errorf("%s with a certificate for another: %s", uri, got)
+		}
+	}
+	plain := slapd(t, ldaptest.Options{})
+	o := real(plain.URI)
+	o.Connect.StartTLS = true
+	if got := find(t, open(t, o), "alice"); got != "temporary" {
+		t.Errorf("a server without StartTLS: %s", got)
+	}
+}
+
+func TestSlapdFailover(t *testing.T) {
+	t.Parallel()
+	first, second := slapd(t, ldaptest.Options{}), slapd(t, ldaptest.Options{})
+	users(t, first)
+	users(t, second)
+	if err := second.Set("alice", "kpopMailbox", "second"); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, real("ldaps://"+blackHole(t), first.URI, second.URI))
+	if got := find(t, d, "alice"); got != "alice" {
+		t.Fatalf("before: %s", got)
+	}
+	first.Kill()
+	if got := find(t, d, "alice"); got != "second" {
+		t.Errorf("first is killed: %s", got)
+	}
+	second.Kill()
+	if got := find(t, d, "alice") + " " + find(t, d, "bob"); got != "second temporary" {
+		t.Errorf("both are killed: %s", got)
+	}
+	if err := first.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second) // the breaker lets one try after a second or two
+	for find(t, d, "alice") != "alice" {
+		if time.Now().After(deadline) {
+			t.Fatal("the first server is back and not used")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestSlapdIdleDrop(t *testing.T) {
+	t.Parallel()
+	s := slapd(t, ldaptest.Options{IdleTimeout: time.Second})
+	users(t, s)
+	var failures int
+	o := real(s.URI)
+	o.Observe = func(_, _ string, _ time.Duration, err error) {
+		if err != nil {
+			failures++
+		}
+	}
+	d := open(t, o)
+	find(t, d, "alice")
+	deadline := time.Now().Add(15 * time.Second)
+	for established(t, s.Port) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("slapd drops no idle connection")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := find(t, d, "alice"); got != "alice" || failures != 0 {
+		t.Errorf("after slapd dropped the connection: %s with %d failures", got, failures)
+	}
+}
+
+// established counts the connections to a port that the kernel knows of.
+func established(t *testing.T, port int) int {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(table), fmt.Sprintf(" 0100007F:%04X 01 ", port))
+}
+
+func TestSlapdManyUsers(t *testing.T) {
+	t.Parallel()
+	const n = 10000
+	s := slapd(t, ldaptest.Options{})
+	var all []ldaptest.User
+	for i := range n {
+		all = append(all, ldaptest.User{Name: fmt.Sprintf("user%05d", i), Mailbox: fmt.Sprintf("box%05d", i)})
+	}
+	if err := s.Add(all...); err != nil {
+		t.Fatal(err)
+	}
+	o := real(s.URI)
+	o.Cache = ldapdir.CacheLimits{Entries: 500, Found: time.Hour}
+	d := open(t, o)
+	ask := func(i int) {
+		if got, want := find(t, d, all[i].Name), all[i].Mailbox; got != want {
+			t.Fatalf("%s: %s", all[i].Name, got)
+		}
+	}
+	for i := range 1000 {
+		ask(i)
+	}
+	before, goroutines := heap(), runtime.NumGoroutine()
+	for i := range n {
+		ask(i)
+	}
+	if grown := int64(heap()) - int64(before); grown > 2<<20 {
+		t.Errorf("%d users made the heap grow by %d octets", n, grown)
+	}
+	if after := runtime.NumGoroutine(); after > goroutines+20 {
+		t.Errorf("%d goroutines, before %d", after, goroutines)
+	}
+	if st := d.Stats(); st.Cached != 500 || st.Idle != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestSlapdInjection asks slapd itself: whatever a value holds, only the entry
+// with that very value is found.
+func TestSlapdInjection(t *testing.T) {
+	t.Parallel()
+	s := slapd(t, ldaptest.Options{})
+	users(t, s)
+	odd := []string{`a*b`, `a(b`, `a)b`, `a\b`, `a\2ab`, "ä b", `)(uid=*`}
+	for i, name := range odd {
+		if err := s.Add(ldaptest.User{Name: name, Mailbox: fmt.Sprint("odd", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := open(t, real(s.URI))
+	for i, name := range odd {
+		if got := find(t, d, name); got != fmt.Sprint("odd", i) {
+			t.Errorf("%q: %s", name, got)
+		}
+	}
+	for _, name := range []string{"*", "a*", "*)(objectClass=*", "alice)(|(uid=*", "alice\x00", `\61lice`, "", "alice,ou=people", "(", ")", "|", "&"} {
+		if got := find(t, d, name); got != "no-entry" {
+			t.Errorf("%q: %s", name, got)
+		}
+	}
+}
+
+func TestSlapdWrongBase(t *testing.T) {
+	t.Parallel()
+	s := slapd(t, ldaptest.Options{})
+	o := real(s.URI)
+	o.Search.Base = "dc=other,dc=test"
+	d := open(t, o)
+	if got := find(t, d, "alice"); got != "permanent" {
+		t.Errorf("a base that is not there: %s", got)
+	}
+	var coded *ldap.Error
+	if p := d.Ping(context.Background()); !errors.As(p[0].Err, &coded) || coded.ResultCode != ldap.LDAPResultNoSuchObject {
+		t.Errorf("ping: %v", p[0].Err)
+	}
+}
+
+func pool(t *testing.T, ca string) *x509.CertPool {
+	t.Helper()
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(text) {
+		t.Fatal("no certificate in", ca)
+	}
+	return p
+}
+
+func file(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

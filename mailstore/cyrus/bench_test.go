@@ -1,0 +1,127 @@
+package cyrus
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// grow adds n records without files to alice's mailbox, in one change.
+func grow(t testing.TB, s *Store, n int) {
+	t.Helper()
+	m, c, err := s.change(context.Background(), must(s.name("alice")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.release()
+	for i := range n {
+		r, err := c.nextRecord()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Size, r.HeaderSize, r.InternalDate = uint64(2000+i%100), 500, c.now
+		r.GUID = GUID{1, byte(i), byte(i >> 8), byte(i >> 16)}
+		if err := c.add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.commit(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	z := sizeFile{uidValidity: uint32(c.x.header.UIDValidity), through: uint32(c.x.header.LastUID)}
+	if err := s.saveSizes(m.holdKey(), &z); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkOpenSpool(b *testing.B) {
+	for _, n := range []int{10, 1000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := newMailbox(b)
+			grow(b, s, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				d, err := s.Open(context.Background(), "alice", mailstore.Holder{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := d.Octets(); err != nil {
+					b.Fatal(err)
+				}
+				d.Close()
+			}
+		})
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	const n = 10_000
+	s := newMailbox(b)
+	grow(b, s, n)
+	path := must(s.conf.Path(must(s.lookup("alice")), imapdconf.IndexFile))
+	before := contents(b, path)
+	all := make([]mailstore.Number, n)
+	for i := range all {
+		all[i] = mailstore.Number(i + 1)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		if err := os.WriteFile(path, before, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		d := open(b, s, "alice")
+		b.StartTimer()
+		if err := d.Update(context.Background(), mailstore.Changes{Deleted: all}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		d.Close()
+		b.StartTimer()
+	}
+}
+
+func BenchmarkList(b *testing.B) {
+	s := newMailbox(b)
+	grow(b, s, 100_000)
+	d := open(b, s, "alice")
+	buf := make([]byte, 0, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		for n := range mailstore.Number(d.Len()) {
+			if _, err := d.Size(n + 1); err != nil {
+				b.Fatal(err)
+			}
+			buf = d.AppendUniqueID(buf[:0], n+1)
+		}
+	}
+}
+
+func BenchmarkAppendMessage(b *testing.B) {
+	s := newMailbox(b)
+	appendMessage(b, s, "alice", string(make([]byte, 4096)))
+	d := open(b, s, "alice")
+	if _, err := d.Octets(); err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 0, 1<<16)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, _, err := d.AppendMessage(buf, 1, 1<<16); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	s := newMailbox(b)
+	text := "Subject: x\r\n\r\n" + string(make([]byte, 4096))
+	b.ReportAllocs()
+	for b.Loop() {
+		appendMessage(b, s, "alice", text)
+	}
+}

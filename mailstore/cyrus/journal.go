@@ -1,0 +1,188 @@
+package cyrus
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// A journal lies in the state directory while records of an index are altered
+// in place: the octets before. When it is found later, a kill has cut the
+// change off, perhaps within a record, and the records are put back as they
+// were. It is not made durable: after a loss of power what it says is not
+// relied on, and heal does what can be done.
+//
+//	magic 8 | width of records 4 | length of header 4 | header before | header after |
+//	(number 8, record before)* | CRC 4
+type journal struct {
+	before, after []byte
+	numbers       []uint64
+	records       []byte
+	width         int
+}
+
+const (
+	journalMagic = "kpopjrn1"
+	journalHead  = 16
+	maxJournal   = 1 << 30
+)
+
+func (m *mailbox) journalPath() string { return m.store.sizePath(m.holdKey()) + ".journal" }
+
+// isTorn reports whether a change was cut off.
+func (m *mailbox) isTorn() bool {
+	_, err := os.Lstat(m.journalPath())
+	return err == nil
+}
+
+func (j *journal) append(b []byte) []byte {
+	b = append(b, journalMagic...)
+	b = binary.BigEndian.AppendUint32(b, uint32(j.width))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(j.before)))
+	b = append(append(b, j.before...), j.after...)
+	for i, n := range j.numbers {
+		b = binary.BigEndian.AppendUint64(b, n)
+		b = append(b, j.records[i*j.width:(i+1)*j.width]...)
+	}
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+func parseJournal(b []byte) (j journal, ok bool) {
+	if len(b) < journalHead+4 || string(b[:len(journalMagic)]) != journalMagic {
+		return j, false
+	}
+	body := b[:len(b)-4]
+	if binary.BigEndian.Uint32(b[len(body):]) != crc32.ChecksumIEEE(body) {
+		return j, false
+	}
+	width, header := binary.BigEndian.Uint32(body[8:]), binary.BigEndian.Uint32(body[12:])
+	rest := body[journalHead:]
+	if width == 0 || width > maxHeaderSize || header > maxHeaderSize || uint64(len(rest)) < 2*uint64(header) {
+		return j, false
+	}
+	j.width = int(width)
+	j.before, j.after, rest = rest[:header], rest[header:2*header], rest[2*header:]
+	if len(rest)%(8+j.width) != 0 {
+		return j, false
+	}
+	for ; len(rest) > 0; rest = rest[8+j.width:] {
+		j.numbers = append(j.numbers, binary.BigEndian.Uint64(rest))
+		j.records = append(j.records, rest[8:8+j.width]...)
+	}
+	return j, true
+}
+
+// writeJournal comes before the first octet of the index is written. What is
+// only added needs none: it does not count until the header says so.
+func (c *change) writeJournal(after []byte) error {
+	if len(c.altered) == 0 || c.altered[0] >= c.x.recordsBefore() {
+		return nil
+	}
+	return c.forceJournal(after)
+}
+
+func (c *change) forceJournal(after []byte) error {
+	size, width := c.x.layout.headerSize, c.x.layout.recordSize
+	j := journal{before: c.x.raw[:size], after: after[:size], width: width}
+	for i, n := range c.altered {
+		if n < c.x.recordsBefore() {
+			j.numbers = append(j.numbers, n)
+			j.records = append(j.records, c.old[i*width:(i+1)*width]...)
+		}
+	}
+	c.journaled = true
+	d := &c.m.store.disk
+	f, err := d.create(c.m.journalPath(), 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.writeAt(f, j.append(nil), 0), f.Close())
+}
+
+func (c *change) dropJournal() error {
+	if !c.journaled && !c.healed {
+		return nil
+	}
+	return c.m.store.disk.remove(c.m.journalPath())
+}
+
+// recover undoes a change that was cut off.
+func (s *Store) recover(ctx context.Context, name imapdconf.Name) error {
+	m, err := s.lockMailbox(ctx, name, toChange)
+	if err != nil {
+		return err
+	}
+	defer m.release()
+	return told(m.undo())
+}
+
+// undo puts an index back as the journal has it, under the locks of a change.
+// It leaves the journal, for heal, when another program has written since.
+func (m *mailbox) undo() error {
+	b, err := readSmall(m.journalPath(), maxJournal)
+	if err != nil {
+		return err
+	}
+	d := &m.store.disk
+	j, ok := parseJournal(b)
+	if !ok {
+		return d.remove(m.journalPath()) // cut off before the index was touched
+	}
+	raw := make([]byte, len(j.before))
+	if _, err := m.index.ReadAt(raw, 0); err != nil {
+		return err
+	}
+	if bytes.Equal(raw, j.after) {
+		return d.remove(m.journalPath())
+	}
+	if _, _, err := decodeHeader(m.path, raw); err == nil && !bytes.Equal(raw, j.before) {
+		return nil
+	}
+	m.store.log.Warn("a change that was cut off is undone", "mailbox", m.place.Name.Intname())
+	for i, n := range j.numbers {
+		at := int64(len(j.before)) + int64(n)*int64(j.width)
+		if err := d.writeAt(m.index, j.records[i*j.width:(i+1)*j.width], at); err != nil {
+			return err
+		}
+	}
+	if err := m.undoHeader(j.before); err != nil {
+		return err
+	}
+	if err := d.sync(m.index); err != nil {
+		return err
+	}
+	return d.remove(m.journalPath())
+}
+
+// undoHeader writes the former header, with the CRC of the cyrus.header that is
+// there: rewriteHeader replaces that file first.
+func (m *mailbox) undoHeader(before []byte) error {
+	l, h, err := decodeHeader(m.path, before)
+	if err != nil {
+		return err
+	}
+	path, err := m.store.conf.Path(m.place, imapdconf.HeaderFile)
+	if err != nil {
+		return err
+	}
+	octets, err := readSmall(path, maxMailboxHeader)
+	if err != nil {
+		return err
+	}
+	if _, err := ParseMailboxHeader(path, octets); err != nil {
+		return err
+	}
+	raw := bytes.Clone(before)
+	if sum := uint64(crc32.ChecksumIEEE(octets)); sum != h.HeaderFileCRC {
+		h.HeaderFileCRC = sum
+		if err := h.encode(l, m.path, raw); err != nil {
+			return err
+		}
+	}
+	return m.store.disk.writeAt(m.index, raw, 0)
+}
