@@ -3,7 +3,8 @@
 # service of the packages is started: the realm runs its own.
 set -eu
 packages="krb5-kdc krb5-admin-server krb5-user cyrus-imapd cyrus-pop3d cyrus-clients cyrus-admin
-fetchmail mpop curl ca-certificates util-linux libsasl2-modules-gssapi-mit gcc libc6-dev"
+fetchmail mpop curl ca-certificates util-linux libsasl2-modules-gssapi-mit gcc libc6-dev
+libkrb5-dev neomutt slapd ldap-utils"
 missing=""
 for p in $packages; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

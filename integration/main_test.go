@@ -78,6 +78,13 @@ func cacheOf(t *testing.T, user string, args ...string) string {
 	return cache
 }
 
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A peer is a raw connection to one of the realm's ports.
 type peer struct {
 	net.Conn

@@ -146,7 +146,7 @@ func (d *daemon) source() (rules.Source, error) {
 	case "file":
 		return rules.OpenAccounts(d.config.Identity.Accounts, d.log)
 	case "ldap":
-		return newLDAP(d.config.LDAP, d.config.Hostname, d.log)
+		return d.newLDAP()
 	}
 	return nil, nil //nolint:nilnil // the local name is the mailbox
 }
@@ -170,19 +170,23 @@ func explainLocal(l *krb5conf.LocalNames) func(string) (string, []rules.Step, er
 	}
 }
 
+// service is our own principal, whose key is in the keytab.
+func (d *daemon) service() string {
+	if s := d.config.Password.Service; s != "" {
+		return s
+	}
+	return "pop/" + d.config.Hostname
+}
+
 func (d *daemon) passwords() (auth.PasswordCheck, error) {
 	if d.config.Password.Check == "none" {
 		return nil, nil //nolint:nilnil // no check is the answer
-	}
-	service := d.config.Password.Service
-	if service == "" {
-		service = "pop/" + d.config.Hostname
 	}
 	if d.profile.DefaultRealm() == "" {
 		return nil, errors.New("password.check = \"kdc\" needs default_realm in krb5.conf")
 	}
 	k := &password.KDC{
-		Realm: d.profile.DefaultRealm(), Service: service, Config: d.profile.Client, Keys: d.keytab.Current,
+		Realm: d.profile.DefaultRealm(), Service: d.service(), Config: d.profile.Client, Keys: d.keytab.Current,
 		Timeout: d.config.Password.Timeout, Slots: make(chan struct{}, d.config.Password.Concurrent), Log: d.log,
 		UDPLimit: d.profile.UDPLimit(),
 	}

@@ -77,7 +77,7 @@ func (c *Config) checkSpool(f *faults) {
 	f.readable("spool.imapd_conf", c.Spool.ImapdConf)
 	f.oneOf("identity.directory", c.Identity.Directory, "realm", "file", "ldap")
 	f.oneOf("identity.names", c.Identity.Names, "plain", "sdps", "folder", "both")
-	f.oneOf("ldap.bind", c.LDAP.Bind, "anonymous", "simple", "external")
+	f.oneOf("ldap.bind", c.LDAP.Bind, "anonymous", "simple", "external", "gssapi")
 	f.need(c.Identity.Directory != "ldap" || len(c.LDAP.Servers) > 0 && c.LDAP.Base != "", "ldap", "directory = \"ldap\" needs servers and base")
 	f.need(c.Identity.Directory != "file" || c.Identity.Accounts != "", "identity.accounts", "names the table that directory = \"file\" reads")
 }

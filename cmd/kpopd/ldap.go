@@ -3,10 +3,10 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"github.com/kpopd/kpopd/auth/ldapdir"
+	"github.com/kpopd/kpopd/auth/ldapdir/gssbind"
 )
 
 // An LDAPConfig is the [ldap] section, for identity.directory = "ldap".
@@ -15,7 +15,7 @@ type LDAPConfig struct {
 	StartTLS     bool     `mapstructure:"start_tls"`
 	CA           string   `mapstructure:"ca"`
 	AllowClear   bool     `mapstructure:"allow_clear"`
-	Bind         string   `mapstructure:"bind"` // anonymous, simple, external
+	Bind         string   `mapstructure:"bind"` // anonymous, simple, external, gssapi
 	BindDN       string   `mapstructure:"bind_dn"`
 	PasswordFile string   `mapstructure:"password_file"`
 
@@ -44,7 +44,8 @@ type LDAPAttributes struct {
 }
 
 // newLDAP makes the directory; no server is asked before the first login.
-func newLDAP(c LDAPConfig, hostname string, log *slog.Logger) (*ldapdir.Directory, error) {
+func (d *daemon) newLDAP() (*ldapdir.Directory, error) {
+	c := d.config.LDAP
 	roots, err := ldapRoots(c.CA)
 	if err != nil {
 		return nil, err
@@ -52,22 +53,27 @@ func newLDAP(c LDAPConfig, hostname string, log *slog.Logger) (*ldapdir.Director
 	a := c.Attributes
 	return ldapdir.New(ldapdir.Options{
 		Connect: ldapdir.Connect{
-			Servers: c.Servers, StartTLS: c.StartTLS, RootCAs: roots, AllowClear: c.AllowClear, Bind: ldapBind(c),
+			Servers: c.Servers, StartTLS: c.StartTLS, RootCAs: roots, AllowClear: c.AllowClear, Bind: d.ldapBind(),
 		},
 		Search: ldapdir.Search{
 			Base: c.Base, Scope: c.Scope, Filter: c.Filter, PrincipalFilter: c.PrincipalFilter, HostFilter: c.HostFilter,
 		},
 		Attributes: ldapdir.Attributes{
 			User: a.User, Mailbox: a.Mailbox, Aliases: a.Aliases, Enabled: a.Enabled, Locked: a.Locked, Home: a.Home,
-			LocalHome: hostname, Protocols: a.Protocols, ActsFor: a.ActsFor, UIDStyle: a.UIDStyle, Retention: a.Retention,
+			LocalHome: d.config.Hostname, Protocols: a.Protocols, ActsFor: a.ActsFor, UIDStyle: a.UIDStyle, Retention: a.Retention,
 		},
 		Group: ldapdir.Group{DN: c.Group},
-		Log:   log,
+		Log:   d.log,
 	})
 }
 
-func ldapBind(c LDAPConfig) ldapdir.Bind {
+func (d *daemon) ldapBind() ldapdir.Bind {
+	c := d.config.LDAP
 	switch c.Bind {
+	case "gssapi":
+		return gssbind.New(gssbind.Options{
+			Principal: d.service(), Realm: d.profile.DefaultRealm(), Keytab: d.keytab.Current, Config: d.profile.Client,
+		}).Bind
 	case "simple":
 		return ldapdir.Simple(c.BindDN, c.PasswordFile)
 	case "external":
