@@ -54,7 +54,7 @@ func (r *Realm) Fetchmail(ctx context.Context, out io.Writer, cache string, s Fe
 	}
 	tool := r.Tool(cache)
 	tool.Env = append(tool.Env, "FETCHMAILHOME="+dir)
-	command := []string{"fetchmail", "-f", rcFile, "--invisible", "-v", "--nosyslog"}
+	command := []string{"fetchmail", "-f", rcFile, "--pidfile", filepath.Join(dir, "pid"), "--invisible", "-v", "--nosyslog"}
 	_, _ = fmt.Fprintf(out, "$ cat fetchmailrc\n%s$ %s\n", rc, strings.Join(command, " "))
 	text, err := tool.Run(ctx, r.path("with-services"), command...)
 	_, _ = io.WriteString(out, lastLines(text, 12))
