@@ -58,9 +58,6 @@ type expiry struct {
 }
 
 func (e *expiry) run(ctx context.Context) error {
-	if err := e.finishRename(); err != nil {
-		return err
-	}
 	if err := e.choose(); err != nil {
 		return err
 	}
@@ -183,13 +180,19 @@ func (e *expiry) repack() error {
 	if err := h.encode(e.x.layout, e.x.path, b); err != nil {
 		return err
 	}
+	// The journal makes a kill between the two known, and the second is done then.
+	if err := e.forceJournal(b); err != nil {
+		return err
+	}
 	if err := e.m.replaceMeta(imapdconf.IndexFile, b); err != nil {
 		return err
 	}
-	if cachePath == "" {
-		return nil
+	if cachePath != "" {
+		if err := e.m.store.disk.rename(cachePath+".NEW", cachePath); err != nil {
+			return err
+		}
 	}
-	return e.m.store.disk.rename(cachePath+".NEW", cachePath)
+	return e.dropJournal()
 }
 
 // copyCache writes cyrus.cache.NEW with the records that are kept, and their
@@ -235,34 +238,6 @@ func (e *expiry) copyCache() (path string, err error) {
 		return "", err
 	}
 	return path, s.disk.sync(f)
-}
-
-// finishRename completes a repack that was cut off between its two renames:
-// the index is of the next generation, and so is the cache's new file.
-func (e *expiry) finishRename() error {
-	cache, err := e.m.openCache()
-	if cache == nil || err != nil {
-		return err
-	}
-	cache.close()
-	if uint64(cache.generation) == e.x.header.Generation {
-		return nil
-	}
-	path, err := e.m.store.conf.Path(e.m.place, imapdconf.CacheFile)
-	if err != nil {
-		return err
-	}
-	b := make([]byte, 4)
-	f, err := os.OpenFile(path+".NEW", openFlags, 0)
-	if err != nil {
-		return nil // nothing to put right with; records without a cache will do
-	}
-	_, err = f.ReadAt(b, 0)
-	f.Close()
-	if err != nil || uint64(binary.BigEndian.Uint32(b)) != e.x.header.Generation {
-		return nil
-	}
-	return e.m.store.disk.rename(path+".NEW", path)
 }
 
 // A blockWriter gathers small pieces.

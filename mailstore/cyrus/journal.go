@@ -138,6 +138,9 @@ func (m *mailbox) undo() error {
 		return err
 	}
 	if bytes.Equal(raw, j.after) {
+		if err := m.finishRename(uint64(binary.BigEndian.Uint32(raw))); err != nil {
+			return err
+		}
 		return d.remove(m.journalPath())
 	}
 	if _, _, err := decodeHeader(m.path, raw); err == nil && !bytes.Equal(raw, j.before) {
@@ -185,4 +188,32 @@ func (m *mailbox) undoHeader(before []byte) error {
 		}
 	}
 	return m.store.disk.writeAt(m.index, raw, 0)
+}
+
+// finishRename completes a repack that was cut off between its two renames:
+// the index is of the next generation, and so is the cache's new file.
+func (m *mailbox) finishRename(generation uint64) error {
+	cache, err := m.openCache()
+	if cache == nil || err != nil {
+		return err
+	}
+	cache.close()
+	if uint64(cache.generation) == generation {
+		return nil
+	}
+	path, err := m.store.conf.Path(m.place, imapdconf.CacheFile)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 4)
+	f, err := os.OpenFile(path+".NEW", openFlags, 0)
+	if err != nil {
+		return nil // nothing to put right with; records without a cache will do
+	}
+	_, err = f.ReadAt(b, 0)
+	f.Close()
+	if err != nil || uint64(binary.BigEndian.Uint32(b)) != generation {
+		return nil
+	}
+	return m.store.disk.rename(path+".NEW", path)
 }

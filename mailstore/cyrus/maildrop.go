@@ -157,6 +157,11 @@ func (d *maildrop) openSame(ctx context.Context, m *mailbox) (*indexFile, error)
 	if err := m.open(ctx); err != nil {
 		return nil, err
 	}
+	if m.purpose != toRead && m.isTorn() {
+		if err := m.undo(); err != nil {
+			return nil, err
+		}
+	}
 	x, err := m.readIndex()
 	switch {
 	case err != nil:
