@@ -36,7 +36,7 @@ type Options struct {
 	Kpopd      string // path of the kpopd program
 	Tool       string // path of this harness's own program, for the scripts
 	WellKnown  bool   // try 1109, 110, 995 first
-	ExtraTOML  string // appended to the configuration
+	ExtraTOML  string // appended to the configuration, whose last section is [limits]
 	Properties string // appended to the krb5.conf's [libdefaults]
 }
 

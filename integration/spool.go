@@ -136,6 +136,11 @@ service = "pop/%[2]s"
 [spool]
 imapd_conf = "%[1]s/imapd.conf"
 mode = "embedded"
+
+# Everybody comes from 127.0.0.1 here.
+[limits]
+per_address = 20000
+unauthenticated = 20000
 %[6]s`
 
 func (r *Realm) writeConfig(extra string) error {
@@ -178,11 +183,29 @@ func (r *Realm) writeScripts(tool string) error {
 	return r.writeWithServices()
 }
 
+// withServices lets fetchmail find KPOP by name. A mount namespace changes
+// nothing for anybody else; where none may be made, as in a container, the line
+// goes into the machine's own file, is said aloud, and is taken out again.
+const withServices = `#!/bin/sh
+# Runs a command that finds the service kpop at this realm's port.
+services=%s
+line=$(tail -n 1 "$services")
+if unshare -m true 2>/dev/null; then
+	exec unshare -m sh -c 'mount --bind "$0" /etc/services && exec "$@"' "$services" "$@"
+fi
+if unshare -rm true 2>/dev/null; then
+	exec unshare -rm sh -c 'mount --bind "$0" /etc/services && exec "$@"' "$services" "$@"
+fi
+echo "No mount namespace may be made here: adding \"$line\" to /etc/services for this command." >&2
+printf '%%s # kpopd-realm\n' "$line" >>/etc/services || exit 1
+trap 'sed -i "/# kpopd-realm$/d" /etc/services' EXIT INT TERM
+"$@"
+`
+
 // writeWithServices makes the wrapper that fetchmail needs for KPOP.
 func (r *Realm) writeWithServices() error {
-	text := "#!/bin/sh\n# Runs a command with a copy of /etc/services that has KPOP's port.\n" +
-		"exec unshare -m sh -c 'mount --bind \"$0\" /etc/services && exec \"$@\"' " + shellQuote(r.path("services")) + " \"$@\"\n"
-	return os.WriteFile(r.path("with-services"), []byte(text), 0o700) //nolint:gosec // G306: as above
+	text := fmt.Sprintf(withServices, shellQuote(r.path("services")))
+	return os.WriteFile(r.path("with-services"), []byte(text), 0o700) //nolint:gosec // G306: a script must be executable
 }
 
 func currentUser() string {

@@ -213,10 +213,21 @@ func (d *daemon) makePorts() error {
 		} else {
 			p.Password = check
 			p.Mechanisms = d.mechanisms(l, check, certificate)
+			p.APOP = d.apop()
 		}
 		d.ports[name] = p
 	}
 	return nil
+}
+
+// apop is nil, which offers none, unless a file of secrets is named.
+func (d *daemon) apop() kpop.APOP {
+	if d.config.Password.APOPFile == "" {
+		return nil
+	}
+	return &password.APOP{
+		Hostname: d.config.Hostname, Realm: d.profile.DefaultRealm(), Secret: password.FileSecrets(d.config.Password.APOPFile),
+	}
 }
 
 // mechanisms are the listener's, in its order; without a list all there are.
