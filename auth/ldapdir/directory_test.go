@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -360,6 +362,48 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
+// TestMessageTooLong: a sound entry, but longer than any that is of use.
+func TestMessageTooLong(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	for user, size := range map[string]int{"long": 1 << 19, "longer": 1 << 21} {
+		f.add("(uid="+user+")", "uid="+user+",dc=test", map[string][]string{"mailbox": {user}, "other": {strings.Repeat("x", size)}})
+	}
+	d := open(t, options(f.url()))
+	if long, longer := find(t, d, "long"), find(t, d, "longer"); long != "long" || longer != "temporary" {
+		t.Errorf("%s, %s", long, longer)
+	}
+}
+
+// TestRest: a server that refuses connections is left alone after a while.
+func TestRest(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.listener.Close()
+	var mu sync.Mutex
+	connects := 0
+	o := options(f.url())
+	o.Observe = func(string, string, time.Duration, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		connects++
+	}
+	d := open(t, o)
+	for range 10 {
+		if got := find(t, d, "alice"); got != "temporary" {
+			t.Errorf("%s", got)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if connects != 2 {
+		t.Errorf("%d connects for 10 lookups, want 2", connects)
+	}
+	if status := d.Ping(t.Context()); !status[0].Resting || status[0].Err == nil {
+		t.Errorf("%+v", status)
+	}
+}
+
 func TestResultCodes(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]string{32: "permanent", 50: "permanent", 10: "permanent", 8: "permanent", 51: "temporary", 52: "temporary", 1: "temporary", 80: "temporary", 3: "temporary"} {
@@ -368,6 +412,20 @@ func TestResultCodes(t *testing.T) {
 		if got := find(t, open(t, options(f.url())), "alice"); got != want {
 			t.Errorf("code %d: %s, want %s", code, got, want)
 		}
+	}
+}
+
+func TestLoadCAs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if _, err := ldapdir.LoadCAs(path); err == nil {
+		t.Error("a missing file was taken")
+	}
+	if err := os.WriteFile(path, []byte("no certificate\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ldapdir.LoadCAs(path); err == nil {
+		t.Error("a file without a certificate was taken")
 	}
 }
 

@@ -3,9 +3,11 @@ package ldapdir
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -53,6 +55,19 @@ func parseServer(raw string, c Connect) (*server, error) {
 		return nil, fmt.Errorf("ldapdir: %q would go in clear over the network; use ldaps:// or StartTLS, or allow it", raw)
 	}
 	return s, nil
+}
+
+// LoadCAs reads the certificates of a PEM file, for Connect.RootCAs.
+func LoadCAs(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("ldapdir: %w", err)
+	}
+	cas := x509.NewCertPool()
+	if !cas.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("ldapdir: %s has no certificate", path)
+	}
+	return cas, nil
 }
 
 func isLoopback(host string) bool {

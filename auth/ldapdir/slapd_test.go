@@ -376,15 +376,11 @@ func TestSlapdWrongBase(t *testing.T) {
 
 func pool(t *testing.T, ca string) *x509.CertPool {
 	t.Helper()
-	text, err := os.ReadFile(ca)
+	cas, err := ldapdir.LoadCAs(ca)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(text) {
-		t.Fatal("no certificate in", ca)
-	}
-	return p
+	return cas
 }
 
 func file(t *testing.T, text string, mode os.FileMode) string {
