@@ -203,6 +203,14 @@ func CheckFolder(s string) error {
 	return checkName("folder", s, "._-$~#=&'! ")
 }
 
+// CheckHost accepts a host name.
+func CheckHost(s string) error {
+	if !isHost(s) {
+		return badName("%.64q is no host name", s)
+	}
+	return nil
+}
+
 // checkName is the allow list behind names of every kind.
 func checkName(what, s, signs string) error {
 	if s == "" || len(s) > MaxLoginName || !utf8.ValidString(s) {

@@ -49,6 +49,12 @@ func (r *Rules) permit(id auth.Identity, user string, entry Entry, want auth.Log
 	if entry.User != "" {
 		user = entry.User
 	}
+	if err := auth.CheckMailbox(user); err != nil {
+		return auth.Account{}, Refuse(NoMailbox, "user name of %s: %v", quote(entry.ID), err)
+	}
+	if entry.Host != "" && auth.CheckHost(entry.Host) != nil {
+		return auth.Account{}, Refuse(NoMailbox, "%s lies on %s, which is no host name", quote(entry.ID), quote(entry.Host))
+	}
 	return auth.Account{
 		User: user, Mailbox: mailbox, Host: entry.Host, UIDStyle: entry.UIDStyle,
 		Retention: entry.Retention, LoginDelay: entry.LoginDelay,

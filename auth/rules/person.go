@@ -199,7 +199,7 @@ func (r *Rules) local(principal string, trace Trace) (string, error) {
 
 // complete finds the entry of a person whose local name is known.
 func (r *Rules) complete(ctx context.Context, p person, trace Trace) (person, error) {
-	if err := auth.CheckUser(p.user); err != nil {
+	if err := auth.CheckMailbox(p.user); err != nil { // a source may name users by address
 		return p, Refuse(BadName, "%v", err)
 	}
 	p.local = p.user
