@@ -58,7 +58,10 @@ func (p *plain) Next(ctx context.Context, response []byte) ([]byte, *auth.Identi
 	if err != nil {
 		return nil, nil, err
 	}
-	id.Mechanism, id.Authzid = "PLAIN", string(parts[0])
+	id.Mechanism = "PLAIN"
+	if len(parts[0]) > 0 { // else what the name as sent asked for, john@host, stays
+		id.Authzid = string(parts[0])
+	}
 	return nil, id, nil
 }
 
