@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"errors"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -217,3 +218,5 @@ func appendRaw(t testing.TB, s *Store, user, text string) {
 		t.Fatal(err)
 	}
 }
+
+func crcOf(b []byte) uint64 { return uint64(crc32.ChecksumIEEE(b)) }

@@ -1,0 +1,492 @@
+package cyrus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// TestOpenRefused: what imapd.conf and the administrator's files forbid.
+func TestOpenRefused(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		setup func(t *testing.T, s *Store)
+		want  error
+		says  string
+	}{
+		{"shutdown", func(t *testing.T, s *Store) {
+			write(t, filepath.Join(s.conf.Dir, "msg", "shutdown"), []byte("at noon\nmore"))
+		}, mailstore.ErrTemporary, "at noon"},
+		{"shutdown of pop3", func(t *testing.T, s *Store) {
+			write(t, filepath.Join(s.conf.Dir, "msg", "shutdown.pop3"), nil)
+		}, mailstore.ErrTemporary, "shutdown.pop3"},
+		{"denied", func(t *testing.T, s *Store) {
+			write(t, s.conf.Databases.UserDeny.Path, []byte("alice\t2\timap,pop3\tnot today\n"))
+		}, mailstore.ErrTemporary, "not today"},
+		{"denied elsewhere", func(t *testing.T, s *Store) {
+			write(t, s.conf.Databases.UserDeny.Path, []byte("alice\t2\t*,!pop3\tnot today\n"))
+		}, nil, ""},
+		{"too soon", func(t *testing.T, s *Store) {
+			s.conf.POP.MinPoll = time.Minute
+			d := open(t, s, "alice")
+			if err := d.Update(context.Background(), mailstore.Changes{}); err != nil {
+				t.Fatal(err)
+			}
+			d.Close()
+		}, mailstore.ErrLoginDelay, "popminpoll"},
+		{"padded", func(t *testing.T, s *Store) {
+			s.conf.POP.MinPoll, s.conf.POP.PollPadding = time.Minute, 3
+			d := open(t, s, "alice")
+			if err := d.Update(context.Background(), mailstore.Changes{}); err != nil {
+				t.Fatal(err)
+			}
+			d.Close()
+		}, nil, ""},
+		{"acl", func(t *testing.T, s *Store) {
+			s.conf.POP.UseACL = true
+			setACL(t, s, "alice", "-r")
+		}, mailstore.ErrUnknown, "right r"},
+		{"being deleted", func(t *testing.T, s *Store) {
+			changeHeader(t, s, "alice", func(h *IndexHeader) { h.Options |= OptionDeleted })
+		}, mailstore.ErrUnknown, "being deleted"},
+		{"lies elsewhere", func(t *testing.T, s *Store) {
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Server = "other.test" })
+		}, mailstore.ErrUnknown, "other.test"},
+		{"a calendar", func(t *testing.T, s *Store) {
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Kind = 'c' })
+		}, mailstore.ErrUnknown, "not mail"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newMailbox(t)
+			test.setup(t, s)
+			d, err := s.Open(context.Background(), "alice", mailstore.Holder{})
+			if err == nil {
+				defer d.Close()
+			}
+			if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%v; should be %v, %q", err, test.want, test.says)
+			}
+			if len(s.Holders()) > 0 && err != nil {
+				t.Error("a refused session holds the maildrop")
+			}
+		})
+	}
+}
+
+// putEntry changes a mailbox's entry in mailboxes.db.
+func putEntry(t *testing.T, s *Store, user string, change func(*cyrusdb.MailboxEntry)) {
+	t.Helper()
+	name := must(s.name(user))
+	list := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}
+	e, err := list.Lookup(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&e)
+	err = cyrusdb.Update(context.Background(), list.Database, func(tx cyrusdb.Tx) error {
+		return tx.Put(name.AppendDBName([]byte{'N'}), e.AppendNameValue(nil))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// setACL takes rights from the owner.
+func setACL(t *testing.T, s *Store, user, without string) {
+	putEntry(t, s, user, func(e *cyrusdb.MailboxEntry) {
+		e.ACL[0].Rights = strings.Map(func(r rune) rune {
+			if strings.ContainsRune(without[1:], r) {
+				return -1
+			}
+			return r
+		}, e.ACL[0].Rights)
+	})
+}
+
+// changeHeader changes a mailbox's index header.
+func changeHeader(t *testing.T, s *Store, user string, change func(*IndexHeader)) {
+	t.Helper()
+	path := must(s.conf.Path(must(s.lookup(user)), imapdconf.IndexFile))
+	b := contents(t, path)
+	l, h, err := decodeHeader(path, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&h)
+	if err := h.encode(l, path, b); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, b)
+}
+
+// TestReadOnly: removing is refused at once, with the reason, and changes
+// nothing; the rest works.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		setup  func(s *Store)
+		reason string
+	}{
+		{"mode", func(s *Store) { s.mode = ReadOnly }, "served read-only"},
+		{"readonly", func(s *Store) { s.conf.ReadOnly = true }, "readonly"},
+		{"conversations", func(s *Store) { s.conf.Conversations = true }, "conversations"},
+		{"quota", func(s *Store) { s.conf.Databases.Quota.Backend = "sql" }, "quota_db sql"},
+		{"statuscache", func(s *Store) {
+			s.conf.StatusCache, s.conf.Databases.StatusCache.Backend = true, "sql"
+		}, "statuscache_db sql"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newMailbox(t)
+			sixMessages(t, s)
+			test.setup(s)
+			d := open(t, s, "alice")
+			if err := d.ReadOnly(); !errors.Is(err, mailstore.ErrReadOnly) || !strings.Contains(err.Error(), test.reason) {
+				t.Errorf("ReadOnly: %v", err)
+			}
+			err := d.Update(context.Background(), mailstore.Changes{Deleted: []mailstore.Number{1}})
+			if !errors.Is(err, mailstore.ErrReadOnly) {
+				t.Errorf("Update: %v", err)
+			}
+			if err := d.Update(context.Background(), mailstore.Changes{Retrieved: []mailstore.Number{1}}); err != nil {
+				t.Errorf("Update without deletions: %v", err)
+			}
+			d.Close()
+			if got := texts(t, s); len(got) != 6 {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// TestOldVersions reads what is only read.
+func TestOldVersions(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(unpack(t, "index-versions/"), "index-versions")
+	all := map[string]expected{}
+	if err := json.Unmarshal(contents(t, filepath.Join(root, "expected.json")), &all); err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range all {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := newMailbox(t)
+			place := must(s.lookup("alice"))
+			dir := must(s.conf.Directory(place, imapdconf.MessageFile))
+			for _, file := range must(filepath.Glob(filepath.Join(root, version, "*"))) {
+				write(t, filepath.Join(dir, filepath.Base(file)), contents(t, file))
+			}
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.UniqueID = place.UniqueID })
+			d := open(t, s, "alice")
+			if d.Len() != len(want.POP) {
+				t.Fatalf("%d messages, should be %d", d.Len(), len(want.POP))
+			}
+			for i, w := range want.POP {
+				if id := string(d.AppendUniqueID(nil, mailstore.Number(i+1))); id != w["uidl_cyrus"] {
+					t.Errorf("unique-id %q, should be %v", id, w["uidl_cyrus"])
+				}
+			}
+			if _, err := d.Octets(); err != nil {
+				t.Error(err)
+			}
+			old := want.Index["minor"] < 12
+			if err := d.ReadOnly(); (err != nil) != old {
+				t.Errorf("version %s: ReadOnly %v", version, err)
+			}
+		})
+	}
+}
+
+// TestUpdateVersions removes from each version that is written, and compares
+// everything with what it should be.
+func TestUpdateVersions(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"v12", "v13", "v14", "v15", "v16", "v17"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			root := filepath.Join(unpack(t, "index-versions/"), "index-versions", version)
+			s := newMailbox(t)
+			h, err := ParseMailboxHeader("", contents(t, filepath.Join(root, "cyrus.header")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.UniqueID, e.UIDValidity = h.UniqueID, 0 })
+			dir := must(s.conf.Directory(must(s.lookup("alice")), imapdconf.MessageFile))
+			for _, file := range must(filepath.Glob(filepath.Join(root, "*"))) {
+				write(t, filepath.Join(dir, filepath.Base(file)), contents(t, file))
+			}
+			h.Name, h.QuotaRoot = "user.alice", "" // it has moved
+			octets := h.Append(nil)
+			write(t, filepath.Join(dir, "cyrus.header"), octets)
+			changeHeader(t, s, "alice", func(x *IndexHeader) { x.HeaderFileCRC = crcOf(octets) })
+			clean(t, s, "alice")
+			before := must(s.Dump(context.Background(), "alice"))
+			expunge(t, s, "alice", 1, 3)
+			after := must(s.Dump(context.Background(), "alice"))
+			clean(t, s, "alice")
+			if after.Index.Exists != before.Index.Exists-2 || after.Index.HighestModSeq != before.Index.HighestModSeq+2 {
+				t.Errorf("header %+v", after.Index)
+			}
+		})
+	}
+}
+
+// TestIMAPFlags: under popuseimapflags deleted messages do not show, and a
+// message that was retrieved has been seen.
+func TestIMAPFlags(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(unpack(t, "uuid-v17/"), "uuid-v17")
+	s := fixtureStore(t, root, func(c *imapdconf.Config) { c.POP.UseIMAPFlags = true })
+	before := must(s.Dump(context.Background(), "flags"))
+	var shown []Record
+	for _, r := range before.Records {
+		if r.Flags&(FlagExpunged|FlagDeleted) == 0 {
+			shown = append(shown, r)
+		}
+	}
+	d := open(t, s, "flags")
+	if d.Len() != len(shown) || d.Len() == len(before.Records) {
+		t.Fatalf("%d messages, should be %d of %d", d.Len(), len(shown), len(before.Records))
+	}
+	if _, err := d.Octets(); err != nil {
+		t.Fatal(err)
+	}
+	changes := mailstore.Changes{Deleted: []mailstore.Number{1}, Retrieved: []mailstore.Number{1, 2}}
+	if err := d.Update(context.Background(), changes); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, s, "flags")
+	for _, r := range must(s.Dump(context.Background(), "flags")).Records {
+		switch r.UID {
+		case shown[0].UID:
+			if r.Flags&FlagExpunged == 0 {
+				t.Errorf("UID %d: %x", r.UID, r.Flags)
+			}
+		case shown[1].UID:
+			if r.Flags&FlagSeen == 0 || r.Flags&FlagExpunged != 0 {
+				t.Errorf("UID %d: %x", r.UID, r.Flags)
+			}
+		}
+	}
+}
+
+// TestACL: deleting needs the right t, marking as seen s.
+func TestACL(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	s.conf.POP.UseACL, s.conf.POP.UseIMAPFlags = true, true
+	setACL(t, s, "alice", "-tsd")
+	d := open(t, s, "alice")
+	if err := d.Update(context.Background(), mailstore.Changes{Deleted: []mailstore.Number{1}}); !errors.Is(err, mailstore.ErrReadOnly) {
+		t.Errorf("without t: %v", err)
+	}
+	if err := d.Update(context.Background(), mailstore.Changes{Retrieved: []mailstore.Number{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := must(s.Dump(context.Background(), "alice")).Records[0]; r.Flags&FlagSeen != 0 {
+		t.Error("seen without the right s")
+	}
+}
+
+// TestShowAfter: POP shows only what came later.
+func TestShowAfter(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	for i := range 4 {
+		_, err := s.Append(context.Background(), "alice", strings.NewReader("Subject: x\n\ny"), testTime().Add(time.Duration(i)*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.ShowAfter = uint64(testTime().Unix() + 3600) })
+	d := open(t, s, "alice")
+	if n, err := d.Octets(); d.Len() != 2 || err != nil || n != 2*int64(len("Subject: x\r\n\r\ny\r\n")) {
+		t.Errorf("%d messages, %d octets, %v", d.Len(), n, err)
+	}
+}
+
+// TestOldUIDL: a mailbox of a very old server keeps bare UIDs until it has been
+// empty.
+func TestOldUIDL(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "x\n")
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.Options &^= OptionNewUIDL })
+	d := open(t, s, "alice")
+	if id := string(d.AppendUniqueID(nil, 1)); id != "1" {
+		t.Errorf("unique-id %q", id)
+	}
+	d.Close()
+	expunge(t, s, "alice", 1)
+	appendMessage(t, s, "alice", "x\n")
+	d = open(t, s, "alice")
+	if id := string(d.AppendUniqueID(nil, 1)); id != "1795500000.2" {
+		t.Errorf("unique-id %q", id)
+	}
+}
+
+// TestExpungeModes: what each leaves for the clean-up.
+func TestExpungeModes(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[imapdconf.ExpungeMode]struct {
+		flags   Flags
+		options uint64
+	}{
+		imapdconf.ExpungeDelayed:     {FlagDeleted | FlagExpunged, OptionNewUIDL},
+		imapdconf.ExpungeSemidelayed: {FlagDeleted | FlagExpunged | FlagUnlinked | FlagNeedsCleanup, OptionNewUIDL | OptionNeedsUnlink},
+		imapdconf.ExpungeImmediate: {FlagDeleted | FlagExpunged | FlagUnlinked | FlagNeedsCleanup,
+			OptionNewUIDL | OptionNeedsUnlink | OptionNeedsRepack},
+	} {
+		s := newMailbox(t)
+		s.conf.Expunge.Mode = mode
+		sixMessages(t, s)
+		expunge(t, s, "alice", 2)
+		d := must(s.Dump(context.Background(), "alice"))
+		if d.Records[1].Flags != want.flags || d.Index.Options != want.options {
+			t.Errorf("mode %d: flags %x, options %x", mode, d.Records[1].Flags, d.Index.Options)
+		}
+		clean(t, s, "alice")
+		done, err := s.Expire(context.Background(), "alice", time.Hour)
+		if err != nil || done.Messages != map[bool]int{true: 0, false: 1}[mode == imapdconf.ExpungeDelayed] {
+			t.Errorf("mode %d: expired %+v, %v", mode, done, err)
+		}
+		clean(t, s, "alice")
+	}
+}
+
+// TestAnnotations: an expunge takes the terms of a message's annotations out of
+// their sum.
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(unpack(t, "uuid-v17/"), "uuid-v17")
+	s := fixtureStore(t, root, nil)
+	before := must(s.Dump(context.Background(), "annot"))
+	if before.Index.QuotaAnnot == 0 {
+		t.Fatal("the fixture has no annotations")
+	}
+	expunge(t, s, "annot", 2, 4)
+	clean(t, s, "annot")
+	if after := must(s.Dump(context.Background(), "annot")); after.Index.QuotaAnnot != 0 {
+		t.Errorf("annotations take %d octets", after.Index.QuotaAnnot)
+	}
+	if done, err := s.Expire(context.Background(), "annot", 0); err != nil || done.Messages != 2 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	clean(t, s, "annot")
+}
+
+// TestUndelete brings messages back under new UIDs.
+func TestUndelete(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	expunge(t, s, "alice", 2, 3)
+	if n, err := s.Undelete(context.Background(), "alice", time.Time{}); n != 2 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	clean(t, s, "alice")
+	if n, err := s.Undelete(context.Background(), "alice", time.Time{}); n != 0 || err != nil {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	if done, err := s.Expire(context.Background(), "alice", time.Hour); done.Messages != 2 || err != nil {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if got := texts(t, s); !slices.Equal(got, []string{"one", "four", "five", "six", "two", "three"}) {
+		t.Errorf("%q", got)
+	}
+	clean(t, s, "alice")
+}
+
+// TestQuota: counted by every change, and a limit refuses.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	s.conf.POP.Subfolders = true
+	if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 1, Messages: cyrusdb.Unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateMailbox(context.Background(), "alice+Work"); err != nil {
+		t.Fatal(err)
+	}
+	text := "Subject: x\r\n\r\n" + strings.Repeat("x", 400) + "\r\n"
+	appendMessage(t, s, "alice", text)
+	appendMessage(t, s, "alice+Work", text)
+	clean(t, s, "alice")
+	_, err := s.Append(context.Background(), "alice", strings.NewReader(text), time.Time{})
+	if !errors.Is(err, mailstore.ErrOverQuota) {
+		t.Errorf("over quota: %v", err)
+	}
+	clean(t, s, "alice")
+	expunge(t, s, "alice+Work", 1)
+	appendMessage(t, s, "alice", text)
+	clean(t, s, "alice")
+	clean(t, s, "alice+Work")
+}
+
+// TestEmptyMessage: one of no octets is one empty line.
+func TestEmptyMessage(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "")
+	d := open(t, s, "alice")
+	b, canonical, ok, err := d.AppendMessage(nil, 1, 100)
+	if string(b) != "\r\n" || !ok || err != nil {
+		t.Errorf("%q, %v, %v, %v", b, canonical, ok, err)
+	}
+	clean(t, s, "alice")
+}
+
+// TestStyles: the account's format, else uidl_format's.
+func TestStyles(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "x")
+	s.conf.POP.UIDL = imapdconf.UIDLCourier
+	for style, want := range map[string]string{"": "1795500000-1", "cyrus": "1795500000.1", "dovecot": "000000016b0527e0"} {
+		d, err := s.Open(context.Background(), "alice", mailstore.Holder{UIDStyle: style})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := string(d.AppendUniqueID(nil, 1)); id != want {
+			t.Errorf("%q: %q, should be %q", style, id, want)
+		}
+		d.Close()
+	}
+}
+
+// TestCreateTwice: a name is given once, and a large message is taken whole.
+func TestCreateTwice(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	if err := s.CreateMailbox(context.Background(), "alice"); !errors.Is(err, cyrusdb.ErrMailboxExists) {
+		t.Errorf("twice: %v", err)
+	}
+	if err := s.CreateMailbox(context.Background(), "../alice"); !errors.Is(err, mailstore.ErrUnknown) {
+		t.Errorf("a path: %v", err)
+	}
+	clean(t, s, "alice")
+}
+
+func TestUIDsEnd(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.LastUID = math.MaxUint32 })
+	_, err := s.Append(context.Background(), "alice", strings.NewReader("x"), time.Time{})
+	if !errors.Is(err, mailstore.ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+}
