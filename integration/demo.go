@@ -33,7 +33,12 @@ func (d *Demo) Run(ctx context.Context) (err error) {
 		if derr := d.realm.Down(); derr != nil && err == nil {
 			err = derr
 		}
-		d.say("All that was started has ended.")
+		if err != nil {
+			d.say("All that was started has ended; %s is left to look into.", d.realm.Dir)
+			return
+		}
+		err = os.RemoveAll(d.realm.Dir)
+		d.say("All that was started has ended and is removed.")
 	}()
 	p := d.realm.Ports
 	d.say("KPOP on %d, POP3 with STLS on %d, POP3S on %d.", p.KPOP, p.POP3, p.POP3S)
