@@ -120,6 +120,7 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 	if err := c.m.store.disk.rename(t.path, path); err != nil {
 		return 0, told(err)
 	}
+	t.named = true
 	err = s.disk.chtimes(path, arrived)
 	if err == nil {
 		err = s.disk.syncDir(filepath.Dir(path))

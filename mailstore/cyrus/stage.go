@@ -1,6 +1,7 @@
 package cyrus
 
 import (
+	"crypto/rand"
 	"crypto/sha1"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -27,6 +27,7 @@ type staged struct {
 	guid       GUID
 	header     []byte // the first maxParsedHeader octets of the header
 	parsed     bodycache.Record
+	named      bool // it is no longer at path
 }
 
 const (
@@ -54,8 +55,7 @@ func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, arrived time.T
 	if err := s.disk.mkdirAll(dir); err != nil {
 		return nil, told(err)
 	}
-	name := strconv.Itoa(os.Getpid()) + "-kpop-" + strconv.FormatUint(s.staged.Add(1), 10)
-	t := &staged{path: filepath.Join(dir, name)}
+	t := &staged{path: filepath.Join(dir, "kpop-"+rand.Text())}
 	var err error
 	if t.file, err = s.disk.create(t.path, 0o600); err != nil {
 		return nil, told(err)
@@ -103,6 +103,9 @@ func (s *Store) parse(t *staged, arrived time.Time) (err error) {
 // drop closes the file and, unless it has got its name, removes it.
 func (t *staged) drop(s *Store) {
 	t.file.Close()
+	if t.named {
+		return
+	}
 	if err := s.disk.remove(t.path); err != nil {
 		s.log.Warn("staged message not removed", "path", t.path, "error", err)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -54,7 +53,6 @@ type Store struct {
 	holds    holds
 	disk     disk
 	blocks   sync.Pool // *[]byte of blockSize
-	staged   atomic.Uint64
 }
 
 // How long locks of other programs are waited for. At login a client is

@@ -1,0 +1,318 @@
+package cyrus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kpopd/kpopd/mailstore"
+)
+
+// TestConcurrent: deliveries, sessions and clean-ups of two programs on one
+// mailbox. Every message is deleted exactly once, by the session that read it.
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	const messages = 60
+	c := newConfig(t)
+	a, b := newStore(t, c), newStore(t, c)
+	if err := a.CreateMailbox(context.Background(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	var delivered sync.WaitGroup
+	for i, s := range []*Store{a, b} {
+		delivered.Go(func() {
+			for n := range messages {
+				text := fmt.Sprintf("Subject: %d-%d\r\n\r\nx\r\n", i, n)
+				if _, err := s.Append(context.Background(), "alice", strings.NewReader(text), time.Time{}); err != nil {
+					t.Errorf("append: %v", err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	group.Go(func() { delivered.Wait(); close(done) })
+	ledger := &ledger{seen: map[string]int{}}
+	for _, s := range []*Store{a, b, a} {
+		group.Go(func() {
+			for ledger.count() < 2*messages && !t.Failed() {
+				ledger.session(t, s)
+			}
+		})
+	}
+	group.Go(func() {
+		for {
+			if _, err := b.Expire(context.Background(), "alice", 0); err != nil {
+				t.Errorf("expire: %v", err)
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+	group.Wait()
+	for text, n := range ledger.seen {
+		if n != 1 {
+			t.Errorf("%q was deleted %d times", text, n)
+		}
+	}
+	clean(t, a, "alice")
+	if got := texts(t, a); len(got) != 0 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// A ledger knows which messages sessions have deleted.
+type ledger struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (l *ledger) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.seen)
+}
+
+// session reads and deletes what there is.
+func (l *ledger) session(t *testing.T, s *Store) {
+	d, err := s.Open(context.Background(), "alice", mailstore.Holder{})
+	if errors.Is(err, mailstore.ErrInUse) {
+		return
+	}
+	if err != nil {
+		t.Errorf("open: %v", err)
+		return
+	}
+	defer d.Close()
+	var read []string
+	var c mailstore.Changes
+	for n := mailstore.Number(1); int(n) <= d.Len(); n++ {
+		b, _, _, err := d.(mailstore.Appender).AppendMessage(nil, n, 1<<20)
+		if err != nil {
+			t.Errorf("read: %v", err)
+			return
+		}
+		read = append(read, string(b))
+		c.Deleted = append(c.Deleted, n)
+	}
+	if err := d.Update(context.Background(), c); err != nil {
+		t.Errorf("update: %v", err)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, text := range read {
+		l.seen[text]++
+	}
+}
+
+// TestHolders tells who has what, and nothing of sessions that are over.
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	s, other := newStore(t, c), newStore(t, c)
+	if err := s.CreateMailbox(context.Background(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Open(context.Background(), "alice", mailstore.Holder{User: "alice", Session: "s7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := s.Holders(); len(h) != 1 || h[0].Holder.Session != "s7" || h[0].Mailbox != "user.alice" {
+		t.Errorf("%+v", h)
+	}
+	if _, err := other.Open(context.Background(), "alice", mailstore.Holder{}); !errors.Is(err, mailstore.ErrInUse) {
+		t.Errorf("another process: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if h := s.Holders(); len(h) != 0 {
+		t.Errorf("%+v", h)
+	}
+	open(t, other, "alice")
+}
+
+// TestLocksReleased: no lock of Cyrus's is held while a client thinks.
+func TestLocksReleased(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	d := open(t, s, "alice")
+	if _, err := d.Octets(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	m, err := s.lockMailbox(ctx, must(s.name("alice")), toReplace)
+	if err != nil {
+		t.Fatalf("an open maildrop keeps others out: %v", err)
+	}
+	m.release()
+}
+
+// TestDeadline: another program's lock is waited for, but not for ever, and
+// nothing is changed then.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	d := open(t, s, "alice")
+	m, err := s.lockMailbox(context.Background(), must(s.name("alice")), toRead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.release()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := d.Update(ctx, mailstore.Changes{Deleted: []mailstore.Number{1}}); !errors.Is(err, mailstore.ErrTemporary) {
+		t.Errorf("%v", err)
+	}
+	m.release()
+	d.Close()
+	if got := texts(t, s); len(got) != 6 {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestRestGone: messages that were dropped during a rest keep their numbers.
+func TestRestGone(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	s := newStore(t, c)
+	if err := s.CreateMailbox(context.Background(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	grow(t, s, 1000)
+	d := open(t, s, "alice")
+	before := string(d.AppendUniqueID(nil, 1000))
+	d.Rest()
+	if d.list.uids != nil {
+		t.Fatal("nothing was given back")
+	}
+	m, ch, err := s.change(context.Background(), must(s.name("alice")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &expiry{change: ch}
+	err = s.scan(ch.x, func(i uint64, b []byte) error {
+		r := ch.x.layout.decodeRecord(b)
+		if r.UID%10 == 0 {
+			e.drop = append(e.drop, r)
+		} else {
+			e.keep = append(e.keep, append([]byte(nil), b...))
+		}
+		return nil
+	})
+	if err == nil {
+		err = e.repack()
+	}
+	m.release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := d.Size(10); size != 0 || err != nil {
+		t.Errorf("a message that is gone: %d, %v", size, err)
+	}
+	if size, err := d.Size(11); size != 2010 || err != nil {
+		t.Errorf("the next: %d, %v", size, err)
+	}
+	if _, err := d.Open(10); !errors.Is(err, mailstore.ErrGone) {
+		t.Errorf("%v", err)
+	}
+	if after := string(d.AppendUniqueID(nil, 1000)); after != before || d.Len() != 1000 {
+		t.Errorf("%q, %q", before, after)
+	}
+}
+
+// TestRestChanged: other records under the same UIDs are noticed.
+func TestRestChanged(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	grow(t, s, 1000)
+	d := open(t, s, "alice")
+	d.Rest()
+	m, ch, err := s.change(context.Background(), must(s.name("alice")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.scan(ch.x, func(i uint64, b []byte) error {
+		r := ch.x.layout.decodeRecord(b)
+		if i != 500 {
+			return nil
+		}
+		r.GUID[0]++
+		return ch.alter(i, b, &r)
+	})
+	if err == nil {
+		err = ch.commit(context.Background())
+	}
+	m.release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Size(1); !errors.Is(err, mailstore.ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSizesFile: what is known of messages' octets is used, and wrong files are
+// not.
+func TestSizesFile(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	for range 10 {
+		appendRaw(t, s, "alice", "a\nb\n")
+	}
+	total := func() int64 {
+		d := open(t, s, "alice")
+		defer d.Close()
+		n, err := d.Octets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	want := int64(10 * len("a\r\nb\r\n"))
+	if n := total(); n != want {
+		t.Fatalf("%d octets, should be %d", n, want)
+	}
+	path := s.sizePath(holdKey(must(s.lookup("alice")).UniqueID))
+	good := contents(t, path)
+	z, ok := parseSizes(good)
+	if !ok || len(z.odd) != 10 || z.through != 10 {
+		t.Fatalf("%+v", z)
+	}
+	for i := range good {
+		bad := append([]byte(nil), good...)
+		bad[i] ^= 1
+		write(t, path, bad)
+		if n := total(); n != want {
+			t.Errorf("octet %d flipped: %d octets", i, n)
+		}
+		write(t, path, good[:i])
+		if n := total(); n != want {
+			t.Errorf("cut at %d: %d octets", i, n)
+		}
+	}
+	for _, z := range []sizeFile{{uidValidity: 1, through: 10}, {uidValidity: z.uidValidity, through: 11}, {uidValidity: z.uidValidity, through: 10, modSeq: 1 << 40}} {
+		write(t, path, z.append(nil))
+		if n := total(); n != want {
+			t.Errorf("%+v: %d octets", z, n)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if n := total(); n != want {
+		t.Errorf("removed: %d octets", n)
+	}
+}
