@@ -20,6 +20,7 @@ type FetchmailSetup struct {
 var (
 	FetchKPOP     = FetchmailSetup{`protocol kpop auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
 	FetchKPOPSTLS = FetchmailSetup{`protocol kpop auth kerberos_v5`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.KPOP }}
+	FetchSDPSKPOP = FetchmailSetup{`protocol sdps service "kpop" auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
 	FetchPOP3     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto ""`, func(p Ports) int { return p.POP3 }}
 	FetchSTLS     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.POP3 }}
 	FetchPOP3S    = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `ssl sslcertck`, func(p Ports) int { return p.POP3S }}

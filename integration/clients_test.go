@@ -20,6 +20,7 @@ func TestClientsFetch(t *testing.T) {
 	for name, setup := range map[string]integration.FetchmailSetup{
 		"fetchmail KPOP":           integration.FetchKPOP,
 		"fetchmail KPOP with STLS": integration.FetchKPOPSTLS,
+		"fetchmail SDPS over KPOP": integration.FetchSDPSKPOP,
 		"fetchmail GSSAPI":         integration.FetchPOP3,
 		"fetchmail GSSAPI, STLS":   integration.FetchSTLS,
 		"fetchmail GSSAPI, POP3S":  integration.FetchPOP3S,

@@ -30,6 +30,7 @@ var transactionTable = table[*transaction]{
 	"RETR": {least: 1, most: 1, shown: 1, run: (*transaction).retr},
 	"TOP":  {least: 2, most: 2, shown: 2, run: (*transaction).top},
 	"DELE": {least: 1, most: 1, shown: 1, run: (*transaction).dele},
+	"*ENV": {least: 1, most: 1, shown: 1, run: (*transaction).env},
 	"NOOP": {run: (*transaction).noop},
 	"RSET": {run: (*transaction).rset},
 	"CAPA": {run: (*transaction).capa},
