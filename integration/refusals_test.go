@@ -150,6 +150,26 @@ func TestWhoseMaildrop(t *testing.T) {
 	}
 }
 
+// The same can be asked for beforehand.
+func TestMap(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		says string
+		ok   bool
+	}{
+		{[]string{"alice@REALM.TEST"}, "allowed: mailbox alice", true},
+		{[]string{"alice@REALM.TEST", "--user", "bob", "--why"}, "auth_to_local", false},
+		{[]string{"alice/admin@REALM.TEST"}, "", false},
+		{[]string{"alice@OTHER.TEST"}, "", false},
+	} {
+		args := append([]string{"map", "--config", realm.Path("kpopd.toml")}, c.args...)
+		out, err := exec.CommandContext(t.Context(), realm.Kpopd, args...).CombinedOutput()
+		if (err == nil) != c.ok || !strings.Contains(string(out), c.says) {
+			t.Errorf("kpopd map %q: %v, %s", c.args, err, out)
+		}
+	}
+}
+
 // Whatever comes gets an answer, and the server goes on.
 func TestBadInput(t *testing.T) {
 	ports := realm.Ports

@@ -31,6 +31,7 @@ type daemon struct {
 	keytab   *krb5conf.KeytabFile
 	acceptor *krb5.Acceptor
 	profile  *krb5conf.Profile
+	rules    *rules.Rules
 	ports    map[string]*kpop.Port
 }
 
@@ -55,13 +56,12 @@ func build(c *Config, log *slog.Logger) (*daemon, error) {
 	if err := d.kerberos(); err != nil {
 		return nil, err
 	}
-	directory, err := d.directory()
-	if err != nil {
+	if d.rules, err = d.directory(); err != nil {
 		return nil, err
 	}
 	l := c.Limits
 	d.server = &kpop.Server{
-		Hostname: c.Hostname, Implementation: "kpopd", Directory: directory, Store: store, Log: log,
+		Hostname: c.Hostname, Implementation: "kpopd", Directory: d.rules, Store: store, Log: log,
 		Limits: kpop.Limits{
 			MaxConnections: l.Connections, MaxUnauthenticated: l.Unauthenticated, MaxPerPrefix: l.PerAddress, MaxPerUser: l.PerUser,
 			LoginTimeout: l.LoginTimeout, IdleTimeout: l.IdleTimeout, BadCommands: l.BadCommands,
@@ -114,7 +114,7 @@ func (d *daemon) kerberos() error {
 	return d.acceptor.Validate()
 }
 
-func (d *daemon) directory() (auth.Directory, error) {
+func (d *daemon) directory() (*rules.Rules, error) {
 	local, err := krb5conf.NewLocalNames(d.profile, krb5conf.LocalNameOptions{TrustedRealms: d.config.Kerberos.TrustedRealms})
 	if err != nil {
 		return nil, err

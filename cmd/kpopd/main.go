@@ -31,6 +31,7 @@ func command() *cobra.Command {
 	}
 	root.SetVersionTemplate("kpopd {{.Version}}\n")
 	root.AddCommand(
+		mapCommand(),
 		withConfig("serve", "serve until SIGTERM", serve),
 		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, c *Config) error {
 			if _, err := build(c, newLogger(c.Log)); err != nil {
