@@ -17,7 +17,7 @@ import (
 // mailbox. Every message is deleted exactly once, by the session that read it.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
-	const messages = 60
+	const messages = 20
 	c := newConfig(t)
 	a, b := newStore(t, c), newStore(t, c)
 	if err := a.CreateMailbox(context.Background(), "alice"); err != nil {
@@ -53,7 +53,7 @@ func TestConcurrent(t *testing.T) {
 			select {
 			case <-done:
 				return
-			case <-time.After(time.Millisecond):
+			case <-time.After(5 * time.Millisecond):
 			}
 		}
 	})
@@ -269,7 +269,7 @@ func TestRestChanged(t *testing.T) {
 func TestSizesFile(t *testing.T) {
 	t.Parallel()
 	s := newMailbox(t)
-	for range 10 {
+	for range 3 {
 		appendRaw(t, s, "alice", "a\nb\n")
 	}
 	total := func() int64 {
@@ -281,14 +281,14 @@ func TestSizesFile(t *testing.T) {
 		}
 		return n
 	}
-	want := int64(10 * len("a\r\nb\r\n"))
+	want := int64(3 * len("a\r\nb\r\n"))
 	if n := total(); n != want {
 		t.Fatalf("%d octets, should be %d", n, want)
 	}
 	path := s.sizePath(holdKey(must(s.lookup("alice")).UniqueID))
 	good := contents(t, path)
 	z, ok := parseSizes(good)
-	if !ok || len(z.odd) != 10 || z.through != 10 {
+	if !ok || len(z.odd) != 3 || z.through != 3 {
 		t.Fatalf("%+v", z)
 	}
 	for i := range good {
@@ -303,7 +303,7 @@ func TestSizesFile(t *testing.T) {
 			t.Errorf("cut at %d: %d octets", i, n)
 		}
 	}
-	for _, z := range []sizeFile{{uidValidity: 1, through: 10}, {uidValidity: z.uidValidity, through: 11}, {uidValidity: z.uidValidity, through: 10, modSeq: 1 << 40}} {
+	for _, z := range []sizeFile{{uidValidity: 1, through: 3}, {uidValidity: z.uidValidity, through: 4}, {uidValidity: z.uidValidity, through: 3, modSeq: 1 << 40}} {
 		write(t, path, z.append(nil))
 		if n := total(); n != want {
 			t.Errorf("%+v: %d octets", z, n)
