@@ -1,0 +1,107 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/kpopd/kpopd/integration"
+)
+
+// dialogue is RFC 1939's session after login; "..." stands for lines up to the
+// end mark.
+const dialogue = `C: STAT
+S: +OK 5 5244022
+C: LIST 1
+S: +OK 1 199
+C: LIST
+S: +OK
+S: ...
+C: UIDL
+S: +OK
+S: ...
+C: DELE 1
+S: +OK
+C: DELE 1
+S: -ERR
+C: RETR 1
+S: -ERR
+C: LIST 9
+S: -ERR
+C: RSET
+S: +OK
+C: TOP 2 2
+S: +OK
+S: ...
+C: RETR 4
+S: +OK
+S: ...
+C: NOOP
+S: +OK
+C: STAT
+S: +OK 5
+C: QUIT
+S: +OK`
+
+func (p *peer) play(script string) {
+	p.t.Helper()
+	for line := range strings.Lines(script) {
+		who, text := line[:3], strings.TrimSpace(line[3:])
+		switch {
+		case who == "C: ":
+			p.send(text + "\r\n")
+		case text == "...":
+			for p.expect("") != ".\r\n" {
+			}
+		default:
+			p.expect(text)
+		}
+	}
+}
+
+// secure puts TLS over the connection.
+func (p *peer) secure() {
+	p.t.Helper()
+	pem, err := os.ReadFile(realm.Path("ca.pem"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	p.Conn = tls.Client(p.Conn, &tls.Config{RootCAs: roots, ServerName: integration.Host, MinVersion: tls.VersionTLS12})
+	p.in = bufio.NewReader(p.Conn)
+}
+
+// The same dialogue over all three ports, by a ticket and by a password under
+// TLS.
+func TestDialogueOverEveryPort(t *testing.T) {
+	fill(t, "bob")
+	password, err := realm.Password("bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := "C: USER bob\nS: +OK\nC: PASS " + password + "\nS: +OK\n"
+	t.Run("KPOP", func(t *testing.T) {
+		p, code := sendauth(t, apReq(t, "bob", "pop"))
+		if code != 0 {
+			t.Fatalf("KRB-ERROR %d", code)
+		}
+		p.play("S: +OK\nC: USER bob\nS: +OK\nC: PASS x\nS: +OK\n" + dialogue)
+	})
+	t.Run("POP3 with STLS", func(t *testing.T) {
+		p := dial(t, realm.Ports.POP3)
+		p.play("S: +OK\nC: STLS\nS: +OK\n")
+		p.secure()
+		p.play(login + dialogue)
+	})
+	t.Run("POP3S", func(t *testing.T) {
+		p := dial(t, realm.Ports.POP3S)
+		p.secure()
+		p.play("S: +OK\n" + login + dialogue)
+	})
+}
