@@ -80,18 +80,18 @@ func (p *peer) secure() {
 // The same dialogue over all three ports, by a ticket and by a password under
 // TLS.
 func TestDialogueOverEveryPort(t *testing.T) {
-	fill(t, "bob")
-	password, err := realm.Password("bob")
+	fill(t, "carol")
+	password, err := realm.Password("carol")
 	if err != nil {
 		t.Fatal(err)
 	}
-	login := "C: USER bob\nS: +OK\nC: PASS " + password + "\nS: +OK\n"
+	login := "C: USER carol\nS: +OK\nC: PASS " + password + "\nS: +OK\n"
 	t.Run("KPOP", func(t *testing.T) {
-		p, code := sendauth(t, apReq(t, "bob", "pop"))
+		p, code := sendauth(t, apReq(t, "carol", "pop"))
 		if code != 0 {
 			t.Fatalf("KRB-ERROR %d", code)
 		}
-		p.play("S: +OK\nC: USER bob\nS: +OK\nC: PASS x\nS: +OK\n" + dialogue)
+		p.play("S: +OK\nC: USER carol\nS: +OK\nC: PASS x\nS: +OK\n" + dialogue)
 	})
 	t.Run("POP3 with STLS", func(t *testing.T) {
 		p := dial(t, realm.Ports.POP3)
