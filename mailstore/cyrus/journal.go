@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"os"
+	"slices"
 
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
@@ -41,6 +42,7 @@ func (m *mailbox) isTorn() bool {
 }
 
 func (j *journal) append(b []byte) []byte {
+	b = slices.Grow(b, journalHead+len(j.before)+len(j.after)+8*len(j.numbers)+len(j.records)+4)
 	b = append(b, journalMagic...)
 	b = binary.BigEndian.AppendUint32(b, uint32(j.width))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(j.before)))
@@ -88,12 +90,10 @@ func (c *change) writeJournal(after []byte) error {
 
 func (c *change) forceJournal(after []byte) error {
 	size, width := c.x.layout.headerSize, c.x.layout.recordSize
-	j := journal{before: c.x.raw[:size], after: after[:size], width: width}
-	for i, n := range c.altered {
-		if n < c.x.recordsBefore() {
-			j.numbers = append(j.numbers, n)
-			j.records = append(j.records, c.old[i*width:(i+1)*width]...)
-		}
+	existing, _ := slices.BinarySearch(c.altered, c.x.recordsBefore())
+	j := journal{
+		before: c.x.raw[:size], after: after[:size], width: width,
+		numbers: c.altered[:existing], records: c.old[:existing*width],
 	}
 	c.journaled = true
 	d := &c.m.store.disk

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -48,13 +47,17 @@ func (s *Store) sizePath(key uint64) string {
 }
 
 func (s *Store) loadSizes(key uint64) (z sizeFile, ok bool) {
-	path := s.sizePath(key)
-	info, err := os.Stat(path)
-	if err != nil || info.Size() > maxSizeFile {
+	fd, err := openFile(s.sizePath(key))
+	if err != nil {
 		return z, false
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Size > maxSizeFile {
+		return z, false
+	}
+	b := make([]byte, stat.Size)
+	if err := readFull(fd, b); err != nil {
 		return z, false
 	}
 	return parseSizes(b)
@@ -115,7 +118,7 @@ func (d *maildrop) oddSize(uid uint32) (oddSize, bool) {
 
 // Writing what was learnt costs as much as reading this much again.
 const (
-	worthSavingMessages = 8
+	worthSavingMessages = 4
 	worthSavingOctets   = 128 << 10
 )
 

@@ -2,11 +2,8 @@ package cyrus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"math"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,78 +169,6 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// TestOldVersions reads what is only read.
-func TestOldVersions(t *testing.T) {
-	t.Parallel()
-	root := filepath.Join(unpack(t, "index-versions/"), "index-versions")
-	all := map[string]expected{}
-	if err := json.Unmarshal(contents(t, filepath.Join(root, "expected.json")), &all); err != nil {
-		t.Fatal(err)
-	}
-	for version, want := range all {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			s := newMailbox(t)
-			place := must(s.lookup("alice"))
-			dir := must(s.conf.Directory(place, imapdconf.MessageFile))
-			for _, file := range must(filepath.Glob(filepath.Join(root, version, "*"))) {
-				write(t, filepath.Join(dir, filepath.Base(file)), contents(t, file))
-			}
-			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.UniqueID = place.UniqueID })
-			d := open(t, s, "alice")
-			if d.Len() != len(want.POP) {
-				t.Fatalf("%d messages, should be %d", d.Len(), len(want.POP))
-			}
-			for i, w := range want.POP {
-				if id := string(d.AppendUniqueID(nil, mailstore.Number(i+1))); id != w["uidl_cyrus"] {
-					t.Errorf("unique-id %q, should be %v", id, w["uidl_cyrus"])
-				}
-			}
-			if _, err := d.Octets(); err != nil {
-				t.Error(err)
-			}
-			old := want.Index["minor"] < 12
-			if err := d.ReadOnly(); (err != nil) != old {
-				t.Errorf("version %s: ReadOnly %v", version, err)
-			}
-		})
-	}
-}
-
-// TestUpdateVersions removes from each version that is written, and compares
-// everything with what it should be.
-func TestUpdateVersions(t *testing.T) {
-	t.Parallel()
-	for _, version := range []string{"v12", "v13", "v14", "v15", "v16", "v17"} {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			root := filepath.Join(unpack(t, "index-versions/"), "index-versions", version)
-			s := newMailbox(t)
-			h, err := ParseMailboxHeader("", contents(t, filepath.Join(root, "cyrus.header")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.UniqueID, e.UIDValidity = h.UniqueID, 0 })
-			dir := must(s.conf.Directory(must(s.lookup("alice")), imapdconf.MessageFile))
-			for _, file := range must(filepath.Glob(filepath.Join(root, "*"))) {
-				write(t, filepath.Join(dir, filepath.Base(file)), contents(t, file))
-			}
-			h.Name, h.QuotaRoot = "user.alice", "" // it has moved
-			octets := h.Append(nil)
-			write(t, filepath.Join(dir, "cyrus.header"), octets)
-			changeHeader(t, s, "alice", func(x *IndexHeader) { x.HeaderFileCRC = crcOf(octets) })
-			clean(t, s, "alice")
-			before := must(s.Dump(context.Background(), "alice"))
-			expunge(t, s, "alice", 1, 3)
-			after := must(s.Dump(context.Background(), "alice"))
-			clean(t, s, "alice")
-			if after.Index.Exists != before.Index.Exists-2 || after.Index.HighestModSeq != before.Index.HighestModSeq+2 {
-				t.Errorf("header %+v", after.Index)
-			}
-		})
-	}
-}
-
 // TestIMAPFlags: under popuseimapflags deleted messages do not show, and a
 // message that was retrieved has been seen.
 func TestIMAPFlags(t *testing.T) {
@@ -387,106 +312,4 @@ func TestAnnotations(t *testing.T) {
 		t.Errorf("%+v, %v", done, err)
 	}
 	clean(t, s, "annot")
-}
-
-// TestUndelete brings messages back under new UIDs.
-func TestUndelete(t *testing.T) {
-	t.Parallel()
-	s := newMailbox(t)
-	sixMessages(t, s)
-	expunge(t, s, "alice", 2, 3)
-	if n, err := s.Undelete(context.Background(), "alice", time.Time{}); n != 2 || err != nil {
-		t.Fatalf("%d, %v", n, err)
-	}
-	clean(t, s, "alice")
-	if n, err := s.Undelete(context.Background(), "alice", time.Time{}); n != 0 || err != nil {
-		t.Errorf("again: %d, %v", n, err)
-	}
-	if done, err := s.Expire(context.Background(), "alice", time.Hour); done.Messages != 2 || err != nil {
-		t.Errorf("%+v, %v", done, err)
-	}
-	if got := texts(t, s); !slices.Equal(got, []string{"one", "four", "five", "six", "two", "three"}) {
-		t.Errorf("%q", got)
-	}
-	clean(t, s, "alice")
-}
-
-// TestQuota: counted by every change, and a limit refuses.
-func TestQuota(t *testing.T) {
-	t.Parallel()
-	s := newMailbox(t)
-	s.conf.POP.Subfolders = true
-	if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 1, Messages: cyrusdb.Unlimited}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.CreateMailbox(context.Background(), "alice+Work"); err != nil {
-		t.Fatal(err)
-	}
-	text := "Subject: x\r\n\r\n" + strings.Repeat("x", 400) + "\r\n"
-	appendMessage(t, s, "alice", text)
-	appendMessage(t, s, "alice+Work", text)
-	clean(t, s, "alice")
-	_, err := s.Append(context.Background(), "alice", strings.NewReader(text), time.Time{})
-	if !errors.Is(err, mailstore.ErrOverQuota) {
-		t.Errorf("over quota: %v", err)
-	}
-	clean(t, s, "alice")
-	expunge(t, s, "alice+Work", 1)
-	appendMessage(t, s, "alice", text)
-	clean(t, s, "alice")
-	clean(t, s, "alice+Work")
-}
-
-// TestEmptyMessage: one of no octets is one empty line.
-func TestEmptyMessage(t *testing.T) {
-	t.Parallel()
-	s := newMailbox(t)
-	appendMessage(t, s, "alice", "")
-	d := open(t, s, "alice")
-	b, canonical, ok, err := d.AppendMessage(nil, 1, 100)
-	if string(b) != "\r\n" || !ok || err != nil {
-		t.Errorf("%q, %v, %v, %v", b, canonical, ok, err)
-	}
-	clean(t, s, "alice")
-}
-
-// TestStyles: the account's format, else uidl_format's.
-func TestStyles(t *testing.T) {
-	t.Parallel()
-	s := newMailbox(t)
-	appendMessage(t, s, "alice", "x")
-	s.conf.POP.UIDL = imapdconf.UIDLCourier
-	for style, want := range map[string]string{"": "1795500000-1", "cyrus": "1795500000.1", "dovecot": "000000016b0527e0"} {
-		d, err := s.Open(context.Background(), "alice", mailstore.Holder{UIDStyle: style})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if id := string(d.AppendUniqueID(nil, 1)); id != want {
-			t.Errorf("%q: %q, should be %q", style, id, want)
-		}
-		d.Close()
-	}
-}
-
-// TestCreateTwice: a name is given once, and a large message is taken whole.
-func TestCreateTwice(t *testing.T) {
-	t.Parallel()
-	s := newMailbox(t)
-	if err := s.CreateMailbox(context.Background(), "alice"); !errors.Is(err, cyrusdb.ErrMailboxExists) {
-		t.Errorf("twice: %v", err)
-	}
-	if err := s.CreateMailbox(context.Background(), "../alice"); !errors.Is(err, mailstore.ErrUnknown) {
-		t.Errorf("a path: %v", err)
-	}
-	clean(t, s, "alice")
-}
-
-func TestUIDsEnd(t *testing.T) {
-	t.Parallel()
-	s := newMailbox(t)
-	changeHeader(t, s, "alice", func(h *IndexHeader) { h.LastUID = math.MaxUint32 })
-	_, err := s.Append(context.Background(), "alice", strings.NewReader("x"), time.Time{})
-	if !errors.Is(err, mailstore.ErrDamaged) {
-		t.Errorf("%v", err)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -59,9 +58,6 @@ func setBit(set []uint64, i int) []uint64 {
 func hasBit(set []uint64, i int) bool {
 	return i/64 < len(set) && set[i/64]&(1<<(i%64)) != 0
 }
-
-// find is the position of a UID.
-func (s *messages) find(uid uint32) (int, bool) { return slices.BinarySearch(s.uids, uid) }
 
 // snapshot opens the mailbox that m has found, reads it, and lets go.
 func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder) (*maildrop, error) {

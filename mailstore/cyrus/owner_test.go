@@ -1,0 +1,173 @@
+package cyrus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+)
+
+// TestUndelete brings messages back under new UIDs.
+func TestUndelete(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	expunge(t, s, "alice", 2, 3)
+	if n, err := s.Undelete(context.Background(), "alice", time.Time{}); n != 2 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	clean(t, s, "alice")
+	if n, err := s.Undelete(context.Background(), "alice", time.Time{}); n != 0 || err != nil {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	if done, err := s.Expire(context.Background(), "alice", time.Hour); done.Messages != 2 || err != nil {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if got := texts(t, s); !slices.Equal(got, []string{"one", "four", "five", "six", "two", "three"}) {
+		t.Errorf("%q", got)
+	}
+	clean(t, s, "alice")
+}
+
+// TestQuota: counted by every change, and a limit refuses.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	s.conf.POP.Subfolders = true
+	if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 1, Messages: cyrusdb.Unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateMailbox(context.Background(), "alice+Work"); err != nil {
+		t.Fatal(err)
+	}
+	text := "Subject: x\r\n\r\n" + strings.Repeat("x", 400) + "\r\n"
+	appendMessage(t, s, "alice", text)
+	appendMessage(t, s, "alice+Work", text)
+	clean(t, s, "alice")
+	_, err := s.Append(context.Background(), "alice", strings.NewReader(text), time.Time{})
+	if !errors.Is(err, mailstore.ErrOverQuota) {
+		t.Errorf("over quota: %v", err)
+	}
+	clean(t, s, "alice")
+	expunge(t, s, "alice+Work", 1)
+	appendMessage(t, s, "alice", text)
+	clean(t, s, "alice")
+	clean(t, s, "alice+Work")
+}
+
+// TestEmptyMessage: one of no octets is one empty line.
+func TestEmptyMessage(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "")
+	d := open(t, s, "alice")
+	b, canonical, ok, err := d.AppendMessage(nil, 1, 100)
+	if string(b) != "\r\n" || !ok || err != nil {
+		t.Errorf("%q, %v, %v, %v", b, canonical, ok, err)
+	}
+	clean(t, s, "alice")
+}
+
+// TestStyles: the account's format, else uidl_format's.
+func TestStyles(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "x")
+	s.conf.POP.UIDL = imapdconf.UIDLCourier
+	for style, want := range map[string]string{"": "1795500000-1", "cyrus": "1795500000.1", "dovecot": "000000016b0527e0"} {
+		d, err := s.Open(context.Background(), "alice", mailstore.Holder{UIDStyle: style})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := string(d.AppendUniqueID(nil, 1)); id != want {
+			t.Errorf("%q: %q, should be %q", style, id, want)
+		}
+		d.Close()
+	}
+}
+
+// TestCreateTwice: a name is given once, and a large message is taken whole.
+func TestCreateTwice(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	if err := s.CreateMailbox(context.Background(), "alice"); !errors.Is(err, cyrusdb.ErrMailboxExists) {
+		t.Errorf("twice: %v", err)
+	}
+	if err := s.CreateMailbox(context.Background(), "../alice"); !errors.Is(err, mailstore.ErrUnknown) {
+		t.Errorf("a path: %v", err)
+	}
+	clean(t, s, "alice")
+}
+
+func TestUIDsEnd(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.LastUID = math.MaxUint32 })
+	_, err := s.Append(context.Background(), "alice", strings.NewReader("x"), time.Time{})
+	if !errors.Is(err, mailstore.ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestDeliver is what an LMTP listener or an MDA calls.
+func TestDeliver(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	if err := s.Deliver(context.Background(), "alice", strings.NewReader("Subject: x\n\ny\n"), "bob@b.test"); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, s, "alice")
+	m, err := d.Open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	const want = "Return-Path: <bob@b.test>\r\nSubject: x\r\n\r\ny\r\n"
+	if got := contents(t, m.(mailstore.FileMessage).File().Name()); string(got) != want {
+		t.Errorf("%q", got)
+	}
+	if err := s.Deliver(context.Background(), "bob", strings.NewReader("x"), ""); !errors.Is(err, mailstore.ErrUnknown) {
+		t.Errorf("to nobody: %v", err)
+	}
+	if err := s.Deliver(context.Background(), "alice", strings.NewReader("x"), "a>\r\nX: y"); !errors.Is(err, mailstore.ErrMessage) {
+		t.Errorf("a sender with a line end: %v", err)
+	}
+}
+
+// TestReaderFails: a message that breaks off is not stored.
+func TestReaderFails(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	broken := io.MultiReader(strings.NewReader("Subject: x\r\n"), iotest.ErrReader(io.ErrClosedPipe))
+	if _, err := s.Append(context.Background(), "alice", broken, time.Time{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("%v", err)
+	}
+	if n := open(t, s, "alice").Len(); n != 0 {
+		t.Errorf("%d messages", n)
+	}
+	if left := must(os.ReadDir(s.conf.Layout.Partitions["default"].Root + "/stage.")); len(left) != 0 {
+		t.Errorf("left staged: %v", left)
+	}
+}
+
+// TestDump reads well as JSON.
+func TestDump(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "\r\n")
+	b, err := json.Marshal(must(s.Dump(context.Background(), "alice")))
+	if err != nil || !strings.Contains(string(b), `"GUID":"ba8ab5a0280b953aa97435ff8946cbcbb2755a27"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
