@@ -56,7 +56,7 @@ func (d *Demo) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	d.say("\nGo on by hand in another terminal:\n  . %s\n  kinit -k -t %s alice\n  curl --login-options AUTH=GSSAPI -u : pop3://$HOST:$POP3_PORT/\n  %s login --kpop $HOST:$KPOP_PORT --user alice\nCtrl-C ends it.",
-		d.realm.Path("env"), d.realm.Path("alice.keytab"), filepath.Join(filepath.Dir(d.Options.Kpopd), "kpop"))
+		d.realm.Path("env"), d.realm.Path("alice.keytab"), d.realm.Kpop())
 	<-ctx.Done()
 	return nil
 }

@@ -149,6 +149,9 @@ func (r *Realm) Restart() error {
 	return r.StartKpopd()
 }
 
+// Kpop is the operator's program, beside the daemon's.
+func (r *Realm) Kpop() string { return filepath.Join(filepath.Dir(r.Kpopd), "kpop") }
+
 // Pid is the daemon's process.
 func (r *Realm) Pid() (int, bool) { return r.pid("kpopd") }
 

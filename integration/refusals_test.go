@@ -163,9 +163,9 @@ func TestMap(t *testing.T) {
 		{[]string{"alice@OTHER.TEST"}, "", false},
 	} {
 		args := append([]string{"map", "--config", realm.Path("kpopd.toml")}, c.args...)
-		out, err := exec.CommandContext(t.Context(), realm.Kpopd, args...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), realm.Kpop(), args...).CombinedOutput()
 		if (err == nil) != c.ok || !strings.Contains(string(out), c.says) {
-			t.Errorf("kpopd map %q: %v, %s", c.args, err, out)
+			t.Errorf("kpop map %q: %v, %s", c.args, err, out)
 		}
 	}
 }

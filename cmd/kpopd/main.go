@@ -10,6 +10,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kpopd/kpopd/cmd/assemble"
+	"github.com/kpopd/kpopd/cmd/config"
 )
 
 // version is set by the linker.
@@ -31,10 +34,9 @@ func command() *cobra.Command {
 	}
 	root.SetVersionTemplate("kpopd {{.Version}}\n")
 	root.AddCommand(
-		mapCommand(),
 		withConfig("serve", "serve until SIGTERM", serve),
-		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, c *Config) error {
-			if _, err := build(c, newLogger(c.Log)); err != nil {
+		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, c *config.Config) error {
+			if _, err := assemble.Build(c, assemble.NewLogger(c.Log)); err != nil {
 				return err
 			}
 			fmt.Println("kpopd: the configuration is good")
@@ -44,16 +46,16 @@ func command() *cobra.Command {
 	return root
 }
 
-func withConfig(name, short string, do func(context.Context, *Config) error) *cobra.Command {
+func withConfig(name, short string, do func(context.Context, *config.Config) error) *cobra.Command {
 	file := ""
 	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := loadConfig(file)
+		c, err := config.Load(file)
 		if err != nil {
 			return err
 		}
 		return do(cmd.Context(), c)
 	}}
-	c.Flags().StringVar(&file, "config", "/etc/kpopd.toml", "configuration file")
+	c.Flags().StringVar(&file, "config", config.DefaultPath, "configuration file")
 	return c
 }
 

@@ -9,12 +9,17 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/kpopd/kpopd/cmd/assemble"
+	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/kpop"
 )
 
+// A daemon is an assembled one that runs.
+type daemon struct{ *assemble.Daemon }
+
 // serve runs until ctx ends by SIGTERM, then drains.
-func serve(ctx context.Context, c *Config) error {
-	log := newLogger(c.Log)
+func serve(ctx context.Context, c *config.Config) error {
+	log := assemble.NewLogger(c.Log)
 	if os.Getuid() == 0 {
 		if c.User != "root" {
 			return errRoot
@@ -24,11 +29,12 @@ func serve(ctx context.Context, c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
-	d, err := build(c, log)
+	built, err := assemble.Build(c, log)
 	if err != nil {
 		return err
 	}
-	cache, err := d.openJournal()
+	d := &daemon{built}
+	cache, err := d.OpenJournal()
 	if err != nil {
 		return err
 	}
@@ -43,8 +49,8 @@ func serve(ctx context.Context, c *Config) error {
 // listen opens every socket before the first client is served.
 func (d *daemon) listen() (map[string]net.Listener, error) {
 	out := map[string]net.Listener{}
-	for _, name := range d.config.listenNames() {
-		l, err := net.Listen("tcp", d.config.Listen[name].Address)
+	for _, name := range d.Config.Listen.Names() {
+		l, err := net.Listen("tcp", d.Config.Listen[name].Address)
 		if err != nil {
 			for _, open := range out {
 				_ = open.Close()
@@ -52,7 +58,7 @@ func (d *daemon) listen() (map[string]net.Listener, error) {
 			return nil, fmt.Errorf("listen.%s: %w; is another POP server running, or is the port below 1024 and not permitted?", name, err)
 		}
 		out[name] = l
-		d.log.Info("listening", "port", name, "address", l.Addr(), "protocol", d.config.Listen[name].Protocol)
+		d.Log.Info("listening", "port", name, "address", l.Addr(), "protocol", d.Config.Listen[name].Protocol)
 	}
 	return out, nil
 }
@@ -60,28 +66,28 @@ func (d *daemon) listen() (map[string]net.Listener, error) {
 func (d *daemon) run(ctx context.Context, listeners map[string]net.Listener) error {
 	working, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if err := d.keytab.Watch(working); err != nil {
+	if err := d.Keytab.Watch(working); err != nil {
 		return err
 	}
 	go d.reloadOnHUP(working)
 	failed := make(chan error, len(listeners))
 	for name, l := range listeners {
-		go func() { failed <- d.server.Serve(working, l, d.ports[name]) }()
+		go func() { failed <- d.Server.Serve(working, l, d.Ports[name]) }()
 	}
-	d.log.Info("serving", "version", version, "hostname", d.config.Hostname)
+	d.Log.Info("serving", "version", version, "hostname", d.Config.Hostname)
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
-	d.log.Info("draining", "deadline", d.config.Limits.DrainTimeout)
-	deadline, stop := context.WithTimeout(context.Background(), d.config.Limits.DrainTimeout)
+	d.Log.Info("draining", "deadline", d.Config.Limits.DrainTimeout)
+	deadline, stop := context.WithTimeout(context.Background(), d.Config.Limits.DrainTimeout)
 	defer stop()
 	for _, l := range listeners {
 		_ = l.Close()
 	}
-	err := d.server.Shutdown(deadline)
-	d.log.Info("ended")
+	err := d.Server.Shutdown(deadline)
+	d.Log.Info("ended")
 	if errors.Is(err, kpop.ErrServerClosed) {
 		return nil
 	}
@@ -99,8 +105,8 @@ func (d *daemon) reloadOnHUP(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hup:
-			if err := d.keytab.Reload(); err != nil {
-				d.log.Error("keytab cannot be read; the old keys stay in use", "error", err)
+			if err := d.Keytab.Reload(); err != nil {
+				d.Log.Error("keytab cannot be read; the old keys stay in use", "error", err)
 			}
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/cmd/assemble"
+	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/krb5conf"
 )
 
@@ -18,20 +20,20 @@ func mapCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "map PRINCIPAL", Short: "say whose maildrop a principal may open", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := loadConfig(file)
+			c, err := config.Load(file)
 			if err != nil {
 				return err
 			}
-			d, err := build(c, slog.New(slog.DiscardHandler))
+			d, err := assemble.Build(c, slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
 			}
-			p, err := krb5conf.ParsePrincipal(args[0], d.profile.DefaultRealm())
+			p, err := krb5conf.ParsePrincipal(args[0], d.Profile.DefaultRealm())
 			if err != nil {
 				return err
 			}
 			id.Authcid, id.Realm = p.String(), p.Realm
-			steps, account, err := d.rules.Why(cmd.Context(), id)
+			steps, account, err := d.Rules.Why(cmd.Context(), id)
 			out := cmd.OutOrStdout()
 			for _, s := range steps {
 				if why {
@@ -45,7 +47,7 @@ func mapCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&file, "config", "/etc/kpopd.toml", "configuration file")
+	f.StringVar(&file, "config", config.DefaultPath, "configuration file")
 	f.StringVar(&id.Authzid, "user", "", "whose maildrop is asked for; default: the principal's own")
 	f.BoolVar(&why, "why", false, "print every step")
 	return c

@@ -1,10 +1,12 @@
-package main
+package config_test
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kpopd/kpopd/cmd/config"
 )
 
 // The shipped example must be whole, or it documents a lie: all it needs beside
@@ -31,7 +33,7 @@ func TestShippedExample(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := loadConfig(file); err != nil {
+	if _, err := config.Load(file); err != nil {
 		t.Error(err)
 	}
 }
@@ -55,7 +57,7 @@ func TestFaultsAreNamed(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := loadConfig(file); err == nil || !strings.Contains(err.Error(), c.says) {
+			if _, err := config.Load(file); err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error %v does not name %s", err, c.says)
 			}
 		})

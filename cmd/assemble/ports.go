@@ -1,0 +1,75 @@
+package assemble
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+
+	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/krb5"
+	"github.com/kpopd/kpopd/auth/password"
+	"github.com/kpopd/kpopd/cmd/config"
+	"github.com/kpopd/kpopd/kpop"
+)
+
+func (d *Daemon) makePorts() error {
+	check, err := d.passwords()
+	if err != nil {
+		return err
+	}
+	tlsConfig, certificate, err := d.tls()
+	if err != nil {
+		return err
+	}
+	for _, name := range d.Config.Listen.Names() {
+		l := d.Config.Listen[name]
+		p := &kpop.Port{Name: name, Implicit: l.Protocol == "pop3s", PasswordInClear: l.PasswordInClear, RequireTLS: l.RequireTLS}
+		if tlsConfig != nil {
+			p.TLS = func() *tls.Config { return tlsConfig }
+		}
+		if l.Protocol == "kpop" {
+			p.Preamble = (&krb5.KPOP{Acceptor: d.Acceptor, Versions: d.Config.KPOP.Versions, Timeout: d.Config.KPOP.TicketTimeout}).Receive
+		} else {
+			p.Password = check
+			p.Mechanisms = d.mechanisms(l, check, certificate)
+			p.APOP = d.apop()
+		}
+		d.Ports[name] = p
+	}
+	return nil
+}
+
+// mechanisms are the listener's, in its order; without a list all there are.
+func (d *Daemon) mechanisms(l config.Listener, check auth.PasswordCheck, certificate *x509.Certificate) []auth.Mechanism {
+	all := d.Acceptor.Mechanisms(krb5.SASLConfig{
+		Binding: bindings[l.ChannelBinding], NoLayers: !d.Config.SASL.SecurityLayers,
+		Certificate: func(auth.Peer) *x509.Certificate { return certificate },
+	})
+	if check != nil {
+		all = append(all, password.Mechanisms(check)...)
+	}
+	if len(l.Mechanisms) == 0 {
+		return underTLS(all)
+	}
+	var out []auth.Mechanism
+	for _, name := range l.Mechanisms {
+		for _, m := range all {
+			if m.Name == name {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// underTLS keeps GS2-KRB5 to TLS: its ticket is the only proof, as in KPOP, and
+// in clear it could be caught and held back. A listener that names it gets it.
+func underTLS(all []auth.Mechanism) []auth.Mechanism {
+	for i := range all {
+		if all[i].Name == "GS2-KRB5" {
+			all[i].Usable = func(p auth.Peer) bool { return p.TLS != nil }
+		}
+	}
+	return all
+}
+
+var bindings = map[string]krb5.BindingPolicy{"when_present": krb5.BindingWhenPresent, "require": krb5.BindingRequire}

@@ -1,0 +1,110 @@
+// Package config reads kpopd's file. Each section of it has a file here, with
+// its struct, its defaults and its own check; rooms never see a Config, they are
+// given their own options, built from it in cmd/assemble.
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+)
+
+// DefaultPath is where the file is when nobody names it.
+const DefaultPath = "/etc/kpopd.toml"
+
+// A Config is kpopd's file, decoded and complete: every key of etc/kpopd.toml
+// and nothing else.
+type Config struct {
+	Hostname string    `mapstructure:"hostname"`
+	StateDir string    `mapstructure:"state_dir"`
+	User     string    `mapstructure:"user"`
+	Log      Log       `mapstructure:"log"`
+	Listen   Listeners `mapstructure:"listen"`
+	TLS      TLS       `mapstructure:"tls"`
+	Kerberos Kerberos  `mapstructure:"kerberos"`
+	KPOP     KPOP      `mapstructure:"kpop"`
+	SASL     SASL      `mapstructure:"sasl"`
+	Password Password  `mapstructure:"password"`
+	Identity Identity  `mapstructure:"identity"`
+	LDAP     LDAP      `mapstructure:"ldap"`
+	Spool    Spool     `mapstructure:"spool"`
+	Limits   Limits    `mapstructure:"limits"`
+}
+
+// A section is one table of the file.
+type section interface {
+	// defaults are the values of the keys that a file need not name; they are
+	// the ones etc/kpopd.toml shows.
+	defaults() map[string]any
+	// check adds every fault that can be seen without opening a socket. whole
+	// is for what depends on another section.
+	check(f *faults, whole *Config)
+}
+
+// A table is a section and the name it has in the file.
+type table struct {
+	name string
+	section
+}
+
+// tables are the sections in the file's order.
+func (c *Config) tables() []table {
+	return []table{
+		{"log", &c.Log},
+		{"listen", c.Listen},
+		{"tls", &c.TLS},
+		{"kerberos", &c.Kerberos},
+		{"kpop", &c.KPOP},
+		{"sasl", &c.SASL},
+		{"password", &c.Password},
+		{"identity", &c.Identity},
+		{"ldap", &c.LDAP},
+		{"spool", &c.Spool},
+		{"limits", &c.Limits},
+	}
+}
+
+// Load reads and checks file. All that is wrong is told at once, each fault as
+// "key: what is wrong; what to do", so that an operator mends it in one go.
+func Load(file string) (*Config, error) {
+	v := viper.NewWithOptions(viper.KeyDelimiter("."))
+	v.SetConfigFile(file)
+	v.SetConfigType("toml")
+	var c Config
+	c.setDefaults(v)
+	if err := v.ReadInConfig(); err != nil {
+		return nil, fmt.Errorf("config %s: %w", file, err)
+	}
+	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true; d.WeaklyTypedInput = false }
+	if err := v.Unmarshal(&c, strict); err != nil {
+		return nil, fmt.Errorf("config %s: %w", file, err)
+	}
+	if faults := c.check(); len(faults) > 0 {
+		return nil, fmt.Errorf("config %s:\n  %s", file, strings.Join(faults, "\n  "))
+	}
+	return &c, nil
+}
+
+func (c *Config) setDefaults(v *viper.Viper) {
+	host, _ := os.Hostname() // an empty name is refused by check
+	v.SetDefault("hostname", host)
+	v.SetDefault("state_dir", "/var/lib/kpopd")
+	for _, t := range c.tables() {
+		for key, value := range t.defaults() {
+			v.SetDefault(t.name+"."+key, value)
+		}
+	}
+}
+
+func (c *Config) check() []string {
+	var f faults
+	f.need(c.Hostname != "", "hostname", "is empty; set it to the name clients connect to")
+	f.absolute("state_dir", c.StateDir, true)
+	for _, t := range c.tables() {
+		t.section.check(&f, c)
+	}
+	return f
+}

@@ -1,0 +1,51 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// faults is a list of what is wrong, in the file's order.
+type faults []string
+
+func (f *faults) add(key, what string) { *f = append(*f, key+": "+what) }
+
+func (f *faults) need(ok bool, key, what string) {
+	if !ok {
+		f.add(key, what)
+	}
+}
+
+func (f *faults) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		f.add(key, fmt.Sprintf("%q is not one of %q", value, allowed))
+	}
+}
+
+func (f *faults) between(key string, d, low, high time.Duration) {
+	if d < low || d > high {
+		f.add(key, fmt.Sprintf("%s is not between %s and %s", d, low, high))
+	}
+}
+
+func (f *faults) absolute(key, path string, required bool) {
+	if path == "" && !required {
+		return
+	}
+	f.need(filepath.IsAbs(path), key, fmt.Sprintf("%q must be an absolute path", path))
+}
+
+func (f *faults) readable(key, path string) {
+	if path == "" {
+		return
+	}
+	file, err := os.Open(path) //nolint:gosec // G304: the operator names the file
+	if err != nil {
+		f.add(key, err.Error()+"; it must be readable by the user that starts kpopd")
+		return
+	}
+	_ = file.Close()
+}

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+)
+
+// MechanismNames are what listen.*.mechanisms may hold.
+var MechanismNames = []string{"GSSAPI", "GS2-KRB5-PLUS", "GS2-KRB5", "PLAIN", "LOGIN"}
+
+// Listeners are the [listen.NAME] sections by their names.
+type Listeners map[string]Listener
+
+// A Listener is one [listen.NAME] section.
+type Listener struct {
+	Address         string   `mapstructure:"address"`
+	Protocol        string   `mapstructure:"protocol"` // pop3, pop3s, kpop
+	Mechanisms      []string `mapstructure:"mechanisms"`
+	PasswordInClear bool     `mapstructure:"password_in_clear"`
+	RequireTLS      bool     `mapstructure:"require_tls"`
+	ChannelBinding  string   `mapstructure:"channel_binding"`
+}
+
+// Names gives the listeners' names in a fixed order.
+func (ls Listeners) Names() []string { return slices.Sorted(maps.Keys(ls)) }
+
+func (Listeners) defaults() map[string]any { return nil }
+
+func (ls Listeners) check(f *faults, whole *Config) {
+	f.need(len(ls) > 0, "listen", "no listener; add a [listen.NAME] section with address and protocol")
+	for _, name := range ls.Names() {
+		ls[name].check(f, "listen."+name, whole.TLS.Certificate != "")
+	}
+}
+
+func (l Listener) check(f *faults, key string, certified bool) {
+	if _, _, err := net.SplitHostPort(l.Address); err != nil {
+		f.add(key+".address", fmt.Sprintf("%q is not host:port or :port", l.Address))
+	}
+	f.oneOf(key+".protocol", l.Protocol, "pop3", "pop3s", "kpop")
+	f.oneOf(key+".channel_binding", cmp.Or(l.ChannelBinding, "ignore"), "ignore", "when_present", "require")
+	f.need(l.Protocol != "pop3s" || certified, key, "pop3s needs [tls] certificate and key")
+	f.need(!l.RequireTLS || certified, key+".require_tls", "needs [tls] certificate and key")
+	for _, m := range l.Mechanisms {
+		f.oneOf(key+".mechanisms", m, MechanismNames...)
+	}
+}
