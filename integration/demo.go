@@ -25,7 +25,7 @@ type Demo struct {
 
 // Run is the whole demonstration. It ends what it started.
 func (d *Demo) Run(ctx context.Context) (err error) {
-	d.say("Bringing up realm %s in %s (krb5kdc, spool, CA, kpopd) ...", RealmName, d.Dir)
+	d.say("Bringing up realm %s in %s (krb5kdc, slapd, spool, CA, kpopd) ...", RealmName, d.Dir)
 	if d.realm, err = Up(ctx, d.Dir, d.Options); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (d *Demo) Run(ctx context.Context) (err error) {
 	if p.KPOP != 1109 || p.POP3 != 110 || p.POP3S != 995 {
 		d.say("(1109, 110 or 995 were taken or not permitted.)")
 	}
-	steps := []func(context.Context) error{d.fill, d.kinit, d.overKPOP, d.overSTLS, d.overPOP3S, d.showLog}
+	steps := []func(context.Context) error{d.fill, d.kinit, d.mayRead, d.overKPOP, d.overSTLS, d.overPOP3S, d.showLog}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -120,6 +120,13 @@ func (d *Demo) show(ctx context.Context, env []string, name string, args ...stri
 	out, err := t.Run(ctx, name, args...)
 	d.say("%s", strings.TrimRight(out, "\n"))
 	return err
+}
+
+// mayRead asks the directory beforehand whose maildrop alice's ticket opens.
+func (d *Demo) mayRead(ctx context.Context) error {
+	d.say("\nWhose maildrop that ticket opens, as the directory has it:")
+	kpop := filepath.Join(filepath.Dir(d.realm.Kpopd), "kpop")
+	return d.show(ctx, nil, kpop, "map", "--config", d.realm.Path("kpopd.toml"), "--why", "alice@"+RealmName)
 }
 
 func (d *Demo) overKPOP(ctx context.Context) error {

@@ -68,16 +68,10 @@ func (r *Realm) startKDC(ctx context.Context) error {
 	if _, err := t.Run(ctx, "/usr/sbin/kdb5_util", "create", "-r", RealmName, "-s", "-P", newPassword()); err != nil {
 		return err
 	}
-	var script strings.Builder
-	for _, user := range append(Users, "alice/admin") {
-		name := fileName(user)
-		password := newPassword()
-		if err := os.WriteFile(r.path(name+".pw"), []byte(password+"\n"), 0o600); err != nil {
-			return err
-		}
-		fmt.Fprintf(&script, "addprinc -pw %s %s\n", password, user)
-		fmt.Fprintf(&script, "ktadd -norandkey -k %s %s\n", r.path(name+".keytab"), user)
+	if err := r.addPrincipals(ctx, append(Users, "alice/admin")...); err != nil {
+		return err
 	}
+	var script strings.Builder
 	for _, service := range Services {
 		fmt.Fprintf(&script, "addprinc -randkey %s/%s\n", service, Host)
 		fmt.Fprintf(&script, "ktadd -k %s %s/%s\n", r.path("server.keytab"), service, Host)
@@ -89,6 +83,24 @@ func (r *Realm) startKDC(ctx context.Context) error {
 		return err
 	}
 	return r.listening("krb5kdc", r.Ports.KDC)
+}
+
+// addPrincipals makes users' principals, each with a password and a keytab.
+func (r *Realm) addPrincipals(ctx context.Context, users ...string) error {
+	var script strings.Builder
+	for _, user := range users {
+		name, password := fileName(user), newPassword()
+		if err := os.WriteFile(r.path(name+".pw"), []byte(password+"\n"), 0o600); err != nil {
+			return err
+		}
+		fmt.Fprintf(&script, "addprinc -pw %s %s\n", password, user)
+		fmt.Fprintf(&script, "ktadd -norandkey -k %s %s\n", r.path(name+".keytab"), user)
+	}
+	if len(users) == 0 {
+		return nil
+	}
+	_, err := r.Kadmin(ctx, script.String())
+	return err
 }
 
 // fileName makes a principal's name fit for a file: alice/admin is alice-admin.

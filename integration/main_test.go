@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: "failure_delay = \"1ms\"\nper_user = 50\n"})
+	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: "failure_delay = \"1ms\"\n"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the realm does not come up; run make deps build:", err)
 		return 1

@@ -29,7 +29,7 @@ type Realm struct {
 }
 
 // Ports are where the realm's servers listen, all on 127.0.0.1.
-type Ports struct{ KDC, KPOP, POP3, POP3S int }
+type Ports struct{ KDC, LDAP, KPOP, POP3, POP3S int }
 
 // Options are for Up.
 type Options struct {
@@ -57,6 +57,7 @@ func Up(ctx context.Context, dir string, o Options) (*Realm, error) {
 		func() error { return r.writeKerberos(o.Properties) },
 		func() error { return r.startKDC(ctx) },
 		r.writeCertificates,
+		func() error { return r.startLDAP(ctx) },
 		r.makeSpool,
 		func() error { return r.writeConfig(o.ExtraTOML) },
 		func() error { return r.writeScripts(o.Tool) },
@@ -95,7 +96,7 @@ func Open(dir string) (*Realm, error) {
 		return nil, fmt.Errorf("integration: no realm in %s: %w", dir, err)
 	}
 	r.Kpopd = values["KPOPD"]
-	for name, p := range map[string]*int{"KPOP_PORT": &r.Ports.KPOP, "POP3_PORT": &r.Ports.POP3, "POP3S_PORT": &r.Ports.POP3S, "KDC_PORT": &r.Ports.KDC} {
+	for name, p := range map[string]*int{"KPOP_PORT": &r.Ports.KPOP, "POP3_PORT": &r.Ports.POP3, "POP3S_PORT": &r.Ports.POP3S, "KDC_PORT": &r.Ports.KDC, "LDAP_PORT": &r.Ports.LDAP} {
 		if *p, err = strconv.Atoi(values[name]); err != nil {
 			return nil, fmt.Errorf("integration: %s/env: %s: %w", dir, name, err)
 		}
@@ -104,24 +105,20 @@ func Open(dir string) (*Realm, error) {
 }
 
 func (r *Realm) choosePorts(wellKnown bool) error {
-	choose := func(p *int, known, high int) error {
-		wanted := []int{}
-		if wellKnown {
-			wanted = []int{known, high}
+	choose := func(p *int, wanted ...int) (err error) {
+		if !wellKnown {
+			wanted = nil
 		}
-		var err error
 		*p, err = choosePort(wanted...)
 		return err
 	}
-	kdc, err := freePort()
-	r.Ports.KDC = kdc
-	return errors.Join(err, choose(&r.Ports.KPOP, 1109, 11109), choose(&r.Ports.POP3, 110, 10110), choose(&r.Ports.POP3S, 995, 10995))
+	return errors.Join(choose(&r.Ports.KDC), choose(&r.Ports.LDAP), choose(&r.Ports.KPOP, 1109, 11109), choose(&r.Ports.POP3, 110, 10110), choose(&r.Ports.POP3S, 995, 10995))
 }
 
 // Down ends what Up started. The files stay, but for the mark that the realm is
 // there.
 func (r *Realm) Down() error {
-	err := errors.Join(r.stop("kpopd"), r.stop("krb5kdc"))
+	err := errors.Join(r.stop("kpopd"), r.stop("slapd"), r.stop("krb5kdc"))
 	if rerr := os.Remove(r.path("env")); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 		err = errors.Join(err, rerr)
 	}
@@ -182,7 +179,7 @@ func newPassword() string { return rand.Text() }
 // variables are the contract of DIR/env.
 func (r *Realm) variables() [][2]string {
 	pid, _ := r.Pid()
-	return [][2]string{
+	return append([][2]string{
 		{"KRB5_CONFIG", r.path("krb5.conf")}, {"KRB5_KTNAME", r.path("server.keytab")},
 		{"KRB5CCNAME", "FILE:" + r.path("krb5cc")},
 		{"REALM", RealmName}, {"HOST", Host},
@@ -191,7 +188,7 @@ func (r *Realm) variables() [][2]string {
 		{"CA_FILE", r.path("ca.pem")}, {"SPOOL", r.path("spool")}, {"IMAPD_CONF", r.path("imapd.conf")},
 		{"CONFIG", r.path("kpopd.toml")}, {"KPOPD_PID", strconv.Itoa(pid)}, {"KPOPD", r.Kpopd},
 		{"KPOPD_LOG", r.path("kpopd.log")}, {"SERVICES_FILE", r.path("services")},
-	}
+	}, r.ldapVariables()...)
 }
 
 func (r *Realm) writeEnv() error {

@@ -158,7 +158,7 @@ func TestMap(t *testing.T) {
 		ok   bool
 	}{
 		{[]string{"alice@REALM.TEST"}, "allowed: mailbox alice", true},
-		{[]string{"alice@REALM.TEST", "--user", "bob", "--why"}, "auth_to_local", false},
+		{[]string{"alice@REALM.TEST", "--user", "bob", "--why"}, "(krbPrincipalName=alice@REALM.TEST)", false},
 		{[]string{"alice/admin@REALM.TEST"}, "", false},
 		{[]string{"alice@OTHER.TEST"}, "", false},
 	} {

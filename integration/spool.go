@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kpopd/kpopd/auth/ldapdir/ldaptest"
 	"github.com/kpopd/kpopd/integration/spool"
 )
 
@@ -52,18 +53,22 @@ func (r *Realm) onSpool(do func(*spool.Spool) error) error {
 // Append delivers a folder's *.eml files to user as another program would, in
 // name order.
 func (r *Realm) Append(ctx context.Context, user, folder string) error {
-	return r.deliver(folder, func(s *spool.Spool, archive io.Reader) error { return s.Append(ctx, user, archive) })
+	return r.deliver(ctx, user, folder, func(s *spool.Spool, archive io.Reader) error { return s.Append(ctx, user, archive) })
 }
 
 // Fill makes user's maildrop exactly a folder's *.eml files, octets as they are.
 func (r *Realm) Fill(ctx context.Context, user, folder string) error {
-	return r.deliver(folder, func(s *spool.Spool, archive io.Reader) error { return s.Fill(ctx, user, archive) })
+	return r.deliver(ctx, user, folder, func(s *spool.Spool, archive io.Reader) error { return s.Fill(ctx, user, archive) })
 }
 
-// deliver hands a folder over as a tar archive, one file at a time.
-func (r *Realm) deliver(folder string, do func(*spool.Spool, io.Reader) error) error {
+// deliver hands a folder over as a tar archive, one file at a time. A user whom
+// nobody knows yet gets an entry and a maildrop first.
+func (r *Realm) deliver(ctx context.Context, user, folder string, do func(*spool.Spool, io.Reader) error) error {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
 		return fmt.Errorf("integration: %s is no folder: %w", folder, err)
+	}
+	if err := r.known(ctx, user); err != nil {
+		return err
 	}
 	names, err := filepath.Glob(filepath.Join(folder, "*.eml"))
 	if err != nil {
@@ -133,6 +138,7 @@ replay_journal = "%[1]s/state/replay"
 [password]
 service = "pop/%[2]s"
 
+%[8]s
 [spool]
 imapd_conf = "%[1]s/imapd.conf"
 mode = "embedded"
@@ -140,11 +146,13 @@ mode = "embedded"
 # Everybody comes from 127.0.0.1 here.
 [limits]
 per_address = 20000
+per_user = 20000
 unauthenticated = 20000
 %[6]s`
 
 func (r *Realm) writeConfig(extra string) error {
-	text := fmt.Sprintf(kpopdTOML, r.Dir, Host, r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S, extra, currentUser())
+	text := fmt.Sprintf(kpopdTOML, r.Dir, Host, r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S, extra, currentUser(),
+		fmt.Sprintf(ldapTOML, r.Dir, r.LDAP().URI, ldaptest.Base))
 	if err := os.WriteFile(r.path("kpopd.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -174,7 +182,7 @@ func (r *Realm) writeScripts(tool string) error {
 	if tool == "" {
 		return r.writeWithServices()
 	}
-	for _, name := range []string{"fill", "append", "expunge", "restart"} {
+	for _, name := range []string{"adduser", "fill", "append", "expunge", "restart"} {
 		text := fmt.Sprintf("#!/bin/sh\nexec %s %s %s \"$@\"\n", shellQuote(tool), name, shellQuote(r.Dir))
 		if err := os.WriteFile(r.path(name), []byte(text), 0o700); err != nil { //nolint:gosec // G306: a script must be executable
 			return err

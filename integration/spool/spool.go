@@ -18,6 +18,7 @@ import (
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
@@ -52,6 +53,15 @@ func (s *Spool) Create(ctx context.Context, users ...string) error {
 		}
 	}
 	return nil
+}
+
+// Has says whether a user has a maildrop.
+func (s *Spool) Has(ctx context.Context, user string) (bool, error) {
+	_, err := s.place(ctx, user)
+	if errors.Is(err, cyrusdb.ErrNoMailbox) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Append delivers the messages of a tar archive, in its order.

@@ -43,13 +43,16 @@ type Options struct {
 
 	// IdleTimeout makes slapd drop idle connections; zero: never.
 	IdleTimeout time.Duration
+
+	// NoSocket leaves out ldapi://, for a directory of any length.
+	NoSocket bool
 }
 
 // A Server is a running slapd.
 type Server struct {
 	URI          string // ldap://127.0.0.1:port
 	TLSURI       string // ldaps://127.0.0.1:port; empty without a certificate
-	LocalURI     string // ldapi://
+	LocalURI     string // ldapi://; empty with NoSocket
 	Port         int
 	AdminDN      string
 	PasswordFile string // the administrator's password, mode 0600
@@ -63,12 +66,29 @@ type Server struct {
 }
 
 // startTime bounds how long slapd may take until it answers.
-const startTime = 20 * time.Second
+const startTime = time.Minute
 
 // Start writes a configuration into dir, which must be empty and have a short
 // name (a socket lies in it), and starts slapd. It returns when slapd answers.
 func Start(ctx context.Context, dir string, o Options) (*Server, error) {
-	s := &Server{dir: dir, AdminDN: "cn=admin," + Base, PasswordFile: filepath.Join(dir, "admin.pw")}
+	s, err := Prepare(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Restart(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.AddBase(); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Prepare writes a configuration as Start does and starts nothing: whoever runs
+// Command then calls Await and, the first time, AddBase.
+func Prepare(dir string, o Options) (*Server, error) {
+	s := &Server{dir: dir, AdminDN: adminDN, PasswordFile: filepath.Join(dir, "admin.pw")}
 	s.env = append(os.Environ(), "KRB5_KTNAME="+o.Keytab, "KRB5_CONFIG="+o.Krb5Conf)
 	if o.Keytab == "" {
 		s.env = os.Environ()
@@ -79,15 +99,19 @@ func Start(ctx context.Context, dir string, o Options) (*Server, error) {
 	if err := s.write(o); err != nil {
 		return nil, fmt.Errorf("ldaptest: %w", err)
 	}
-	if err := s.Restart(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.addBase(); err != nil {
-		s.Stop()
-		return nil, err
-	}
 	return s, nil
 }
+
+// Open finds a server that another process has started in dir on a port.
+func Open(dir string, port int) *Server {
+	return &Server{
+		URI: uri("ldap", port), Port: port, AdminDN: adminDN, PasswordFile: filepath.Join(dir, "admin.pw"), dir: dir,
+	}
+}
+
+const adminDN = "cn=admin," + Base
+
+func uri(scheme string, port int) string { return scheme + "://127.0.0.1:" + strconv.Itoa(port) }
 
 // addresses chooses ports and writes the URIs.
 func (s *Server) addresses(o Options) error {
@@ -98,15 +122,18 @@ func (s *Server) addresses(o Options) error {
 	if s.Port = o.Port; s.Port == 0 {
 		s.Port = ports[0]
 	}
-	s.URI = "ldap://127.0.0.1:" + strconv.Itoa(s.Port)
-	s.LocalURI = "ldapi://" + url.QueryEscape(filepath.Join(s.dir, "ldapi"))
-	s.listen = s.URI + " " + s.LocalURI
+	s.URI = uri("ldap", s.Port)
+	s.listen = s.URI
+	if !o.NoSocket {
+		s.LocalURI = "ldapi://" + url.QueryEscape(filepath.Join(s.dir, "ldapi"))
+		s.listen += " " + s.LocalURI
+	}
 	if o.Certificate != "" {
 		port := o.TLSPort
 		if port == 0 {
 			port = ports[1]
 		}
-		s.TLSURI = "ldaps://127.0.0.1:" + strconv.Itoa(port)
+		s.TLSURI = uri("ldaps", port)
 		s.listen += " " + s.TLSURI
 	}
 	return nil
@@ -169,8 +196,8 @@ func (s *Server) Restart(ctx context.Context) error {
 		return fmt.Errorf("ldaptest: %w", err)
 	}
 	defer log.Close() //nolint:errcheck // slapd has its own
-	// Debug level 0 keeps slapd in the foreground. It outlives ctx: Stop ends it.
-	s.cmd = exec.Command(slapd(), "-f", filepath.Join(s.dir, "slapd.conf"), "-h", s.listen, "-d", "0") //nolint:gosec,noctx // our own file
+	command := s.Command()
+	s.cmd = exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // our own file; it outlives ctx: Stop ends it
 	s.cmd.Stdout, s.cmd.Stderr, s.cmd.Env = log, log, s.env
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("ldaptest: %w", err)
@@ -180,11 +207,16 @@ func (s *Server) Restart(ctx context.Context) error {
 		cmd.Wait() //nolint:errcheck // how it ended is in its log
 		close(ended)
 	}(s.cmd, s.ended)
-	if err := s.await(ctx); err != nil {
+	if err := s.Await(ctx); err != nil {
 		s.Stop()
 		return err
 	}
 	return nil
+}
+
+// Command is slapd's command line. Debug level 0 keeps it in the foreground.
+func (s *Server) Command() []string {
+	return []string{slapd(), "-f", filepath.Join(s.dir, "slapd.conf"), "-h", s.listen, "-d", "0"}
 }
 
 // slapd is where Debian has it, which is not in every PATH.
@@ -195,8 +227,8 @@ func slapd() string {
 	return "/usr/sbin/slapd"
 }
 
-// await polls until slapd answers.
-func (s *Server) await(ctx context.Context) error {
+// Await polls until slapd answers.
+func (s *Server) Await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {

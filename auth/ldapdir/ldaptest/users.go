@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 )
@@ -20,12 +21,16 @@ type User struct {
 // UserDN is where a user lies.
 func UserDN(name string) string { return "uid=" + ldap.EscapeDN(name) + ",ou=people," + Base }
 
+// operationTime bounds one request of the administrator's.
+const operationTime = 30 * time.Second
+
 // Admin gives a connection that may change everything.
 func (s *Server) Admin() (*ldap.Conn, error) {
 	c, err := ldap.DialURL(s.URI)
 	if err != nil {
 		return nil, fmt.Errorf("ldaptest: %w", err)
 	}
+	c.SetTimeout(operationTime)
 	password, err := os.ReadFile(s.PasswordFile)
 	if err == nil {
 		err = c.Bind(s.AdminDN, strings.TrimSpace(string(password)))
@@ -37,8 +42,8 @@ func (s *Server) Admin() (*ldap.Conn, error) {
 	return c, nil
 }
 
-// addBase adds what everything lies under.
-func (s *Server) addBase() error {
+// AddBase adds what everything lies under.
+func (s *Server) AddBase() error {
 	return s.with(func(c *ldap.Conn) error {
 		top := ldap.NewAddRequest(Base, nil)
 		top.Attribute("objectClass", []string{"domain"})
@@ -51,6 +56,29 @@ func (s *Server) addBase() error {
 			err = errors.Join(err, c.Add(r))
 		}
 		return err
+	})
+}
+
+// Has says whether there is an entry of a user's name.
+func (s *Server) Has(user string) (found bool, err error) {
+	err = s.with(func(c *ldap.Conn) error {
+		r, err := c.Search(ldap.NewSearchRequest(Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 1, 0, false,
+			"(uid="+ldap.EscapeFilter(user)+")", []string{"1.1"}, nil))
+		found = r != nil && len(r.Entries) > 0
+		return err
+	})
+	return found, err
+}
+
+// AddService adds cn=name directly below the base, with a password to bind by.
+func (s *Server) AddService(name, password string) (dn string, err error) {
+	dn = "cn=" + ldap.EscapeDN(name) + "," + Base
+	return dn, s.with(func(c *ldap.Conn) error {
+		r := ldap.NewAddRequest(dn, nil)
+		r.Attribute("objectClass", []string{"organizationalRole", "simpleSecurityObject"})
+		r.Attribute("cn", []string{name})
+		r.Attribute("userPassword", []string{password})
+		return c.Add(r)
 	})
 }
 

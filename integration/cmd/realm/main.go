@@ -31,7 +31,7 @@ func root() *cobra.Command {
 		on("restart", 0, func(_ context.Context, r *integration.Realm, _ []string) error { return r.Restart() }),
 		on("fill", 2, func(ctx context.Context, r *integration.Realm, a []string) error { return r.Fill(ctx, a[0], a[1]) }),
 		on("append", 2, func(ctx context.Context, r *integration.Realm, a []string) error { return r.Append(ctx, a[0], a[1]) }),
-		expunge())
+		addUser(), expunge())
 	return c
 }
 
@@ -44,6 +44,12 @@ func on(name string, args int, do func(context.Context, *integration.Realm, []st
 		}
 		return do(c.Context(), r, a[1:])
 	}}
+}
+
+func addUser() *cobra.Command {
+	c := on("adduser", 0, func(ctx context.Context, r *integration.Realm, users []string) error { return r.AddUser(ctx, users...) })
+	c.Use, c.Args = "adduser DIR NAME...", cobra.MinimumNArgs(2)
+	return c
 }
 
 func expunge() *cobra.Command {
