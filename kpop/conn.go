@@ -20,12 +20,13 @@ import (
 // A conn is one connection. Only its goroutine touches it, but for the fields
 // under "seen by others". It is kept small: thousands of them wait.
 type conn struct {
-	srv  *Server
-	port *Port
-	raw  net.Conn     // as accepted
-	nc   net.Conn     // what is read and written: raw, TLS, or a SASL layer
-	tls  *tls.Conn    // nil without TLS
-	tcp  *net.TCPConn // raw, when it is one
+	srv   *Server
+	terms *terms
+	port  *Port
+	raw   net.Conn     // as accepted
+	nc    net.Conn     // what is read and written: raw, TLS, or a SASL layer
+	tls   *tls.Conn    // nil without TLS
+	tcp   *net.TCPConn // raw, when it is one
 
 	// Reading: line.go.
 	in       []byte // nil while nothing is buffered
@@ -50,8 +51,9 @@ type conn struct {
 	loggedIn bool
 	layered  bool // a SASL security layer is on
 	trace    bool
-	bad      int // bad commands
-	failures int // refused logins
+	asked    uint64 // the server's retraced when trace was decided
+	bad      int    // bad commands
+	failures int    // refused logins
 	cmd      command
 	held     *transaction     // since login; closed whatever happens
 	rester   mailstore.Rester // the open maildrop, when it can
@@ -67,6 +69,8 @@ type conn struct {
 	retrCount atomic.Int64
 	topCount  atomic.Int64
 	delCount  atomic.Int64
+	retrSize  atomic.Int64 // octets of the messages that were retrieved and removed
+	delSize   atomic.Int64
 	sent      atomic.Int64
 	secured   atomic.Pointer[string] // TLS version and cipher suite
 }
@@ -78,13 +82,28 @@ type login struct {
 }
 
 func (s *Server) newConn(raw net.Conn, port *Port) *conn {
-	c := &conn{srv: s, port: port, raw: raw, nc: raw, since: time.Now(), first: true}
-	if c.tcp, _ = raw.(*net.TCPConn); c.tcp != nil {
+	c := &conn{srv: s, terms: s.terms.Load(), port: port, raw: raw, nc: raw, since: time.Now(), first: true}
+	if renewed, ok := c.terms.ports[port.Name]; ok {
+		c.port = renewed
+	}
+	if c.tcp = tcpOf(raw); c.tcp != nil {
 		if sys, err := c.tcp.SyscallConn(); err == nil {
 			c.direct, c.ready = sys, c.readReady
 		}
 	}
 	return c
+}
+
+// tcpOf finds the socket, also under a wrapper that only tells another remote
+// address, as that of the PROXY protocol does: such a one has the method TCP.
+func tcpOf(raw net.Conn) *net.TCPConn {
+	switch c := raw.(type) {
+	case *net.TCPConn:
+		return c
+	case interface{ TCP() *net.TCPConn }:
+		return c.TCP()
+	}
+	return nil
 }
 
 // serve is the connection's life. A panic ends this connection and no other.
@@ -109,6 +128,7 @@ func (c *conn) guard(f func()) {
 // leave ends TRANSACTION without UPDATE, unless QUIT was there before: marks
 // vanish, the lock is given back (RFC 1939 section 6).
 func (c *conn) leave() {
+	defer c.srv.giveUser(c)
 	if c.held != nil && c.held.drop != nil {
 		c.held.closeDrop()
 	}
@@ -116,11 +136,11 @@ func (c *conn) leave() {
 
 // converse runs the session and says how it ended.
 func (c *conn) converse(ctx context.Context) string {
-	limits := &c.srv.limits
+	limits := &c.terms.limits
 	if err := c.raw.SetDeadline(c.since.Add(limits.LoginTimeout)); err != nil {
 		return c.ending(err).how
 	}
-	c.trace = c.srv.Trace != nil && c.srv.Trace("", c.raw.RemoteAddr())
+	c.retrace()
 	first, err := c.greet(ctx)
 	if err != nil {
 		end := c.ending(err)
@@ -158,7 +178,7 @@ func (c *conn) greet(ctx context.Context) (state, error) {
 	if c.port.APOP != nil && (c.tls != nil || !c.port.RequireTLS) {
 		a.stamp = c.port.APOP.Stamp()
 	}
-	text := c.srv.Hostname + " POP3 server ready"
+	text := c.terms.hostname + " POP3 server ready"
 	if a.stamp != "" {
 		text += " " + a.stamp
 	}
@@ -175,14 +195,14 @@ func (c *conn) admission() (time.Duration, error) {
 
 // preamble proves the ticket; the Preamble has answered its own refusals.
 func (c *conn) preamble(ctx context.Context) (state, error) {
-	ctx, cancel := context.WithDeadline(ctx, c.since.Add(c.srv.limits.LoginTimeout))
+	ctx, cancel := context.WithDeadline(ctx, c.since.Add(c.terms.limits.LoginTimeout))
 	defer cancel()
 	id, err := c.port.Preamble(ctx, c.nc, c.peer())
 	if err != nil {
 		c.refusedLogin(&auth.Identity{Mechanism: c.port.Name}, loginRefusal(err), err)
 		return nil, &ending{how: "preamble failed"}
 	}
-	c.ok(c.srv.Hostname + " KPOP server ready")
+	c.ok(c.terms.hostname + " KPOP server ready")
 	return &ticketed{conn: c, ticket: *id}, nil
 }
 
@@ -200,7 +220,7 @@ func (c *conn) peer() auth.Peer {
 // server ends before.
 func (c *conn) sleep(ctx context.Context, d time.Duration) bool {
 	if !c.loggedIn {
-		d = min(d, time.Until(c.since.Add(c.srv.limits.LoginTimeout)))
+		d = min(d, time.Until(c.since.Add(c.terms.limits.LoginTimeout)))
 	}
 	if d <= 0 {
 		return true
@@ -237,7 +257,7 @@ func (c *conn) end(how string) {
 	if why := c.stopped.Load(); why != nil && how != "quit" {
 		how = *why
 	}
-	c.hangUp(how != "quit" && how != "closed by client")
+	c.hangUp(how != "closed by client")
 	c.releaseIn()
 	c.releaseOut()
 	c.logEnd(how)
@@ -246,14 +266,16 @@ func (c *conn) end(how string) {
 	}
 }
 
-// hangUp closes the connection. Octets that the client sent and nobody read
-// would make the kernel throw our last reply away, so a little is read first.
+// hangUp closes the connection. Octets that the client sent and nobody read, or
+// sends after QUIT, would make the kernel reset the connection and the client
+// lose our last reply. So our side is closed first, and for a bounded time the
+// client's octets are read until it closes its own.
 func (c *conn) hangUp(linger bool) {
 	if c.stopped.Load() != nil {
 		return
 	}
 	if c.tls != nil {
-		_ = c.raw.SetDeadline(time.Now().Add(lingerTime))
+		_ = c.raw.SetDeadline(time.Now().Add(alertTime))
 		_ = c.tls.CloseWrite()
 	}
 	if linger && c.tcp != nil {
@@ -265,8 +287,9 @@ func (c *conn) hangUp(linger bool) {
 }
 
 const (
-	lingerTime   = 100 * time.Millisecond
-	lingerOctets = 64 << 10
+	alertTime    = 100 * time.Millisecond // for what fits into the socket's buffer at once
+	lingerTime   = time.Second
+	lingerOctets = 1 << 20
 )
 
 // name is the session's name in the log.

@@ -20,9 +20,9 @@ const discardMost = 1 << 20
 func (c *conn) readLine(s state) ([]byte, error) {
 	return c.readLimited(func(line []byte) int {
 		if s.longLine(line) {
-			return c.srv.limits.SASLLine
+			return c.terms.limits.SASLLine
 		}
-		return c.srv.limits.LineLength
+		return c.terms.limits.LineLength
 	})
 }
 
@@ -116,8 +116,8 @@ func (c *conn) await() error {
 // earlier one is in force: an active client costs a timer operation every few
 // seconds, not one for each command.
 func (c *conn) limitWait() (time.Time, error) {
-	by := c.waitFrom.Add(c.srv.limits.IdleTimeout)
-	if soon := c.waitFrom.Add(c.srv.limits.RestAfter); !c.rested && !c.layered && soon.Before(by) {
+	by := c.waitFrom.Add(c.terms.limits.IdleTimeout)
+	if soon := c.waitFrom.Add(c.terms.limits.RestAfter); !c.rested && !c.layered && soon.Before(by) {
 		by = soon
 	} else {
 		c.rested = true

@@ -12,7 +12,7 @@ import (
 
 // loginContext bounds a login's calls by the time that is left for it.
 func (c *conn) loginContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, c.since.Add(c.srv.limits.LoginTimeout))
+	return context.WithDeadline(ctx, c.since.Add(c.terms.limits.LoginTimeout))
 }
 
 // proved ends each way of logging in: with err from the proof, or by entering
@@ -31,10 +31,10 @@ func (c *conn) proved(ctx context.Context, here state, began time.Time, id auth.
 	c.refusedLogin(&id, r, err)
 	if r == refDenied || r == refProtocol {
 		c.failures++
-		if !c.sleep(ctx, c.srv.limits.FailureDelay-time.Since(began)) {
+		if !c.sleep(ctx, c.terms.limits.FailureDelay-time.Since(began)) {
 			return here, &ending{how: "closed by server"}
 		}
-		if c.failures >= c.srv.limits.AuthFailures {
+		if c.failures >= c.terms.limits.AuthFailures {
 			return here, &ending{how: "too many refused logins", reply: r}
 		}
 	}
@@ -44,7 +44,7 @@ func (c *conn) proved(ctx context.Context, here state, began time.Time, id auth.
 // enter is the one door to TRANSACTION: who someone is goes in, the locked
 // maildrop that the directory allows comes out.
 func (c *conn) enter(ctx context.Context, id auth.Identity) (*transaction, error) {
-	account, err := c.srv.Directory.Lookup(ctx, id)
+	account, err := c.terms.directory.Lookup(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("kpop: directory: %w", err)
 	}
@@ -79,7 +79,7 @@ func (c *conn) welcome(t *transaction) {
 	if err := c.raw.SetDeadline(time.Time{}); err != nil {
 		c.wrErr = err
 	}
-	c.traceUser(t.account.User)
+	c.retrace()
 	c.ok("Maildrop is locked and ready")
 	c.logAttrs(slog.LevelDebug, "login", slog.String("user", t.account.User), slog.String("mailbox", t.account.Mailbox))
 	if c.srv.Observer.LoggedIn != nil {

@@ -1,6 +1,7 @@
 package kpop
 
 import (
+	"log/slog"
 	"net"
 	"time"
 )
@@ -41,4 +42,9 @@ type SessionInfo struct {
 	Topped    int64     // messages sent by TOP
 	Deleted   int64     // messages removed by UPDATE
 	Octets    int64     // octets sent
+
+	RetrievedOctets int64 // of the messages sent by RETR
+	DeletedOctets   int64 // of the messages removed by UPDATE
+
+	Detail []slog.Attr // of the mechanism: kvno, enctype, skew; never a secret
 }

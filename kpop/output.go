@@ -82,8 +82,8 @@ func (c *conn) limitWrite() {
 		return
 	}
 	now := time.Now()
-	if c.writeBy.Sub(now) < c.srv.limits.WriteTimeout*3/4 {
-		c.writeBy = now.Add(c.srv.limits.WriteTimeout)
+	if c.writeBy.Sub(now) < c.terms.limits.WriteTimeout*3/4 {
+		c.writeBy = now.Add(c.terms.limits.WriteTimeout)
 		if err := c.raw.SetWriteDeadline(c.writeBy); err != nil {
 			c.wrErr = err
 		}

@@ -38,6 +38,7 @@ func (t *transaction) retr(_ context.Context, cmd *command) (state, error) {
 	}
 	t.retrieved.set(n)
 	t.retrCount.Add(1)
+	t.retrSize.Add(size)
 	return t, nil
 }
 

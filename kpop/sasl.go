@@ -135,7 +135,7 @@ func (a *authorization) challenge(p []byte) {
 
 // response reads the client's line: base64, or "*" to cancel (RFC 5034 section 4).
 func (a *authorization) response() ([]byte, error) {
-	line, err := a.readLimited(func([]byte) int { return a.srv.limits.SASLLine })
+	line, err := a.readLimited(func([]byte) int { return a.terms.limits.SASLLine })
 	var r *refusal
 	switch {
 	case errors.As(err, &r):

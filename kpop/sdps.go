@@ -31,7 +31,7 @@ func (t *transaction) env(_ context.Context, cmd *command) (state, error) {
 	mark := len(t.out)
 	t.out = append(t.out, "+OK\r\n"...)
 	t.out = strconv.AppendInt(t.out, int64(n), 10)
-	host := t.srv.Hostname
+	host := t.terms.hostname
 	for _, line := range []string{date, host, sender, t.account.User + "@" + host} {
 		t.out = append(append(t.out, "\r\n"...), line...)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpopd/kpopd/auth"
@@ -16,7 +17,8 @@ import (
 // ErrServerClosed is what Serve returns after Shutdown or Close.
 var ErrServerClosed = errors.New("kpop: server closed")
 
-// A Server serves maildrops. Its fields must not change once Serve is called.
+// A Server serves maildrops. Its fields must not change once Serve is called;
+// Reconfigure is for that.
 type Server struct {
 	Hostname       string // for the greeting
 	Implementation string // for CAPA after login (RFC 2449 section 6.9); empty: not told
@@ -35,11 +37,12 @@ type Server struct {
 	// it is known.
 	Trace func(user string, remote net.Addr) bool
 
-	setup   sync.Once
-	limits  Limits
-	log     *slog.Logger
-	pools   *pools
-	closing chan struct{} // closed when the drain's time is over
+	setup    sync.Once
+	terms    atomic.Pointer[terms]
+	log      *slog.Logger
+	pools    *pools
+	retraced atomic.Uint64 // counts the calls of Retrace
+	closing  chan struct{} // closed when the drain's time is over
 
 	mu        sync.Mutex
 	draining  bool
@@ -55,7 +58,7 @@ type Server struct {
 
 func (s *Server) prepare() {
 	s.setup.Do(func() {
-		s.limits = s.Limits.withDefaults()
+		s.terms.Store(&terms{hostname: s.Hostname, directory: s.Directory, limits: s.Limits.withDefaults()})
 		if s.log = s.Log; s.log == nil {
 			s.log = slog.New(slog.DiscardHandler)
 		}
@@ -150,7 +153,7 @@ func (s *Server) turnAway(c *conn, r *refusal, why string) {
 		s.Observer.TurnedAway(c.port.Name, c.raw.RemoteAddr(), why)
 	}
 	if !c.port.Implicit { // in clear nothing can be said to who expects TLS
-		_ = c.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+		_ = c.raw.SetWriteDeadline(time.Now().Add(alertTime))
 		_, _ = c.raw.Write([]byte("-ERR [" + r.code + "] " + r.text + "\r\n"))
 	}
 	_ = c.raw.Close()
@@ -199,7 +202,7 @@ func (s *Server) stopAll(port *Port, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.conns {
-		if port == nil || c.port == port {
+		if port == nil || c.port.Name == port.Name {
 			c.stop(why)
 		}
 	}

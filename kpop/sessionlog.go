@@ -31,7 +31,7 @@ func (c *conn) logEnd(how string) {
 	if info.TLS != "" {
 		attrs = append(attrs, slog.String("tls", info.TLS))
 	}
-	if in := c.login.Load(); in != nil {
+	if info.LoggedIn {
 		attrs = append(attrs,
 			slog.String("user", info.User),
 			slog.String("mechanism", info.Mechanism),
@@ -41,8 +41,10 @@ func (c *conn) logEnd(how string) {
 			slog.Bool("acting", info.Acting),
 			slog.Int64("retr", info.Retrieved),
 			slog.Int64("top", info.Topped),
-			slog.Int64("dele", info.Deleted))
-		attrs = append(attrs, in.identity.Detail...)
+			slog.Int64("dele", info.Deleted),
+			slog.Int64("retr_octets", info.RetrievedOctets),
+			slog.Int64("dele_octets", info.DeletedOctets))
+		attrs = append(attrs, info.Detail...)
 	}
 	c.logAttrs(slog.LevelInfo, "session ended", attrs...)
 }
@@ -52,6 +54,7 @@ func (c *conn) info() SessionInfo {
 	info := SessionInfo{
 		ID: c.name(), Port: c.port.Name, Remote: c.raw.RemoteAddr(), Since: c.since,
 		Retrieved: c.retrCount.Load(), Topped: c.topCount.Load(), Deleted: c.delCount.Load(), Octets: c.sent.Load(),
+		RetrievedOctets: c.retrSize.Load(), DeletedOctets: c.delSize.Load(),
 	}
 	if secured := c.secured.Load(); secured != nil {
 		info.TLS = *secured
@@ -60,7 +63,7 @@ func (c *conn) info() SessionInfo {
 		info.Waiting = time.Unix(0, at)
 	}
 	if in := c.login.Load(); in != nil {
-		info.LoggedIn = true
+		info.LoggedIn, info.Detail = true, in.identity.Detail
 		info.Mechanism, info.Authcid, info.Authzid = in.identity.Mechanism, in.identity.Authcid, in.identity.Authzid
 		info.User, info.Mailbox, info.Acting = in.account.User, in.account.Mailbox, in.account.Acting
 	}

@@ -46,17 +46,18 @@ func (s *Server) Kick(id string) bool {
 
 // register counts a new connection, or says why it cannot be served.
 func (s *Server) register(c *conn) (*refusal, string) {
-	prefix := s.prefixOf(c.raw.RemoteAddr())
+	limits := &s.terms.Load().limits
+	prefix := limits.prefixOf(c.raw.RemoteAddr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.draining:
 		return refDraining, "shutting down"
-	case full(len(s.conns), s.limits.MaxConnections):
+	case full(len(s.conns), limits.MaxConnections):
 		return refBusy, "too many connections"
-	case full(s.waiting, s.limits.MaxUnauthenticated):
+	case full(s.waiting, limits.MaxUnauthenticated):
 		return refBusy, "too many connections before login"
-	case full(s.prefixes[prefix], s.limits.MaxPerPrefix):
+	case full(s.prefixes[prefix], limits.MaxPerPrefix):
 		return refBusy, "too many connections from this prefix"
 	}
 	s.lastID++
@@ -77,15 +78,12 @@ func (s *Server) admit(c *conn) {
 	c.admitted = true
 }
 
-// forget is register undone, and what login took.
+// forget is register undone.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c.id)
 	drop(s.prefixes, c.prefix)
-	if c.user != "" {
-		drop(s.users, c.user)
-	}
 	if !c.admitted {
 		s.waiting--
 	}
@@ -98,7 +96,7 @@ func (s *Server) forget(c *conn) {
 func (s *Server) takeUser(c *conn, user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if full(s.users[user], s.limits.MaxPerUser) {
+	if full(s.users[user], s.terms.Load().limits.MaxPerUser) {
 		return false
 	}
 	s.users[user]++
@@ -109,8 +107,10 @@ func (s *Server) takeUser(c *conn, user string) bool {
 func (s *Server) giveUser(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	drop(s.users, c.user)
-	c.user = ""
+	if c.user != "" {
+		drop(s.users, c.user)
+		c.user = ""
+	}
 }
 
 // drop counts one off; a name with none is forgotten.
@@ -121,14 +121,14 @@ func drop(counts map[string]int, name string) {
 }
 
 // prefixOf is the address prefix that limits are counted by.
-func (s *Server) prefixOf(remote net.Addr) string {
+func (l *Limits) prefixOf(remote net.Addr) string {
 	at, err := netip.ParseAddrPort(remote.String())
 	if err != nil {
 		return remote.Network()
 	}
-	bits, ip := s.limits.PrefixV6, at.Addr().Unmap().WithZone("")
+	bits, ip := l.PrefixV6, at.Addr().Unmap().WithZone("")
 	if ip.Is4() {
-		bits = s.limits.PrefixV4
+		bits = l.PrefixV4
 	}
 	prefix, err := ip.Prefix(bits)
 	if err != nil {

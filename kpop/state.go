@@ -51,6 +51,9 @@ func (c *conn) step(ctx context.Context, s state) (state, error) {
 	if r := cmd.parse(line); r != nil {
 		return s, r
 	}
+	if c.asked != c.srv.retraced.Load() {
+		c.retrace()
+	}
 	if c.trace {
 		c.traceClient(s, cmd)
 	}
@@ -99,9 +102,9 @@ func (c *conn) settle(err error) *ending {
 
 func (c *conn) countBad() *ending {
 	c.bad++
-	most := c.srv.limits.BadCommandsLogin
+	most := c.terms.limits.BadCommandsLogin
 	if c.loggedIn {
-		most = c.srv.limits.BadCommands
+		most = c.terms.limits.BadCommands
 	}
 	if c.bad >= most {
 		return &ending{how: "too many bad commands"}

@@ -51,9 +51,25 @@ func (c *conn) traceLine(side, line string) {
 	c.logAttrs(slog.LevelInfo, "trace", slog.String("side", side), slog.String("line", line))
 }
 
-// traceUser turns the trace on when it is wanted for a user.
+// retrace asks whether this dialogue is wanted.
+func (c *conn) retrace() {
+	c.asked = c.srv.retraced.Load()
+	if c.srv.Trace == nil {
+		return
+	}
+	user := ""
+	if in := c.login.Load(); in != nil {
+		user = in.account.User
+	}
+	c.trace = c.srv.Trace(user, c.raw.RemoteAddr())
+}
+
+// traceUser turns the trace on when it is wanted for the user that is claimed.
 func (c *conn) traceUser(user string) {
 	if !c.trace && c.srv.Trace != nil {
 		c.trace = c.srv.Trace(user, c.raw.RemoteAddr())
 	}
 }
+
+// Retrace makes every session ask Trace again, at its next command.
+func (s *Server) Retrace() { s.retraced.Add(1) }

@@ -27,6 +27,7 @@ func (t *transaction) quit(ctx context.Context, _ *command) (state, error) {
 		return t, &ending{how: "quit, update failed", reply: reply}
 	}
 	t.delCount.Store(int64(len(changes.Deleted)))
+	t.delSize.Store(t.deletedOctets)
 	t.ok("Goodbye")
 	return nil, nil
 }

@@ -68,7 +68,7 @@ func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j,
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("in vain waited for " + what)
 		}
@@ -281,6 +281,33 @@ func TestKeytabMode(t *testing.T) {
 			t.Errorf("%s gives %v", path, err)
 		}
 	}
+}
+
+// TestKeytabWatchInBusyDirectory: other files that change all the time must not
+// put the reading off.
+func TestKeytabWatchInBusyDirectory(t *testing.T) {
+	t.Parallel()
+	f := openKeytab(t, keytabOctets(t, keySpec{"pop/h", 1, 18}), krb5conf.KeytabOptions{})
+	if err := f.Watch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				_ = os.WriteFile(filepath.Join(filepath.Dir(f.Path()), "other"), []byte("x"), 0o600)
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+	})
+	defer busy.Wait()
+	defer close(done)
+	replace(t, f.Path(), keytabOctets(t, keySpec{"pop/h", 2, 18}))
+	eventually(t, "a changed keytab in a busy directory", func() bool { return held(f) == "2" })
 }
 
 func TestKeytabWatch(t *testing.T) {

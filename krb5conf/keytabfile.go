@@ -197,7 +197,7 @@ func (f *KeytabFile) Keys() []Key {
 
 // Intervals of Watch.
 const (
-	settle = 200 * time.Millisecond // a keytab is left alone so long before it is read: ktadd writes it in pieces
+	settle = 100 * time.Millisecond // a keytab is read when it was left alone so long: ktadd writes it in pieces
 	sweep  = time.Minute            // between looks for expired keys, and for changes that were not notified
 )
 
@@ -222,6 +222,8 @@ func (f *KeytabFile) follow(ctx context.Context, w *fsnotify.Watcher) {
 	defer ticker.Stop()
 	due := time.NewTimer(settle) // a change between OpenKeytab and Watch counts
 	defer due.Stop()
+	waiting := true
+	var last stamp
 	for {
 		select {
 		case <-ctx.Done():
@@ -230,13 +232,28 @@ func (f *KeytabFile) follow(ctx context.Context, w *fsnotify.Watcher) {
 			if !ok {
 				return
 			}
-			due.Reset(settle)
+			// Never put off by further events: other files of the directory
+			// may change all the time.
+			if !waiting {
+				due.Reset(settle)
+				waiting = true
+			}
 		case err, ok := <-w.Errors:
 			if !ok {
 				return
 			}
 			f.options.Log.Warn("watching the keytab", "error", err)
+			if !waiting { // events may be lost
+				due.Reset(settle)
+				waiting = true
+			}
 		case <-due.C:
+			now := stampOf(f.path)
+			if waiting = !now.equal(last); waiting {
+				last = now
+				due.Reset(settle)
+				continue
+			}
 			f.refresh()
 		case <-ticker.C:
 			f.refresh()

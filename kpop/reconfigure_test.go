@@ -1,0 +1,104 @@
+package kpop_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/kpop"
+)
+
+// TestReconfigure: an open session keeps its terms, the next has the new ones.
+func TestReconfigure(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newStore().fill("alice", "one\r\n").fill("bob"), nil)
+	old := r.login()
+	refuse := auth.DirectoryFunc(func(context.Context, auth.Identity) (auth.Account, error) { return auth.Account{}, auth.ErrDenied })
+	r.server.Reconfigure(kpop.Change{
+		Hostname: "new.test", Directory: refuse, Limits: kpop.Limits{FailureDelay: -1},
+		Ports: []*kpop.Port{{Name: "pop3", PasswordInClear: true, Password: password, Mechanisms: []auth.Mechanism{plain}}},
+	})
+	c := r.dial()
+	c.want("+OK new.test POP3 server ready")
+	c.do("USER alice", "+OK PASS please")
+	c.do("PASS "+secret, "-ERR [AUTH] Authentication failed")
+	c.do("AUTH X-STEPS", "-ERR Unknown authentication mechanism")
+	old.do("STAT", "+OK 1 5")
+	old.do("QUIT", "+OK Goodbye")
+
+	r.server.Reconfigure(kpop.Change{Hostname: "third.test", Directory: auth.DirectoryFunc(lookup), Limits: kpop.Limits{MaxConnections: 1}})
+	again := r.dial()
+	again.want("-ERR [SYS/TEMP] Too many connections, try again later")
+}
+
+// TestTraceOfRunningSession: a trace that is asked for later sees the sessions
+// that are there already, and ends when it is called off.
+func TestTraceOfRunningSession(t *testing.T) {
+	t.Parallel()
+	var wanted atomic.Pointer[string]
+	nobody, alice := "", "alice"
+	wanted.Store(&nobody)
+	r := newRig(t, newStore().fill("alice", "one\r\n").fill("bob"), func(s *kpop.Server, _ *kpop.Port) {
+		s.Trace = func(user string, _ net.Addr) bool { return user != "" && user == *wanted.Load() }
+	})
+	c := r.login()
+	c.do("LIST 1", "+OK 1 5")
+	wanted.Store(&alice)
+	r.server.Retrace()
+	c.do("UIDL 1", "+OK 1 uid-1")
+	wanted.Store(&nobody)
+	r.server.Retrace()
+	c.do("TOP 1 0", "+OK")
+	c.dots()
+	log := r.log.String()
+	if strings.Contains(log, "LIST 1") || !strings.Contains(log, `side=C line="UIDL 1"`) || strings.Contains(log, "TOP 1 0") {
+		t.Error(log)
+	}
+}
+
+// TestGoodbyeIsNotLost: a client that goes on sending behind QUIT still reads
+// the replies before the connection is closed. Octets that nobody reads would
+// make the kernel reset it.
+func TestGoodbyeIsNotLost(t *testing.T) {
+	t.Parallel()
+	for _, port := range []string{"clear", "tls"} {
+		t.Run(port, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, newStore().fill("alice", "one\r\n"), func(_ *kpop.Server, p *kpop.Port) { p.TLS = testTLS })
+			for range 20 {
+				c := r.dial()
+				c.line()
+				if port == "tls" {
+					c.do("STLS", "+OK Begin TLS")
+					if err := c.startTLS(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c.do("USER alice", "+OK PASS please")
+				c.do("PASS "+secret, "+OK Maildrop is locked and ready")
+				c.send("QUIT\r\n")
+				_, _ = c.Conn.Write(bytes.Repeat([]byte("NOOP\r\n"), 2000))
+				all, err := io.ReadAll(c.in)
+				if string(all) != "+OK Goodbye\r\n" || err != nil {
+					t.Fatalf("%q, %v", all, err)
+				}
+				_ = c.Close()
+			}
+		})
+	}
+}
+
+// TestUserIsFreeWhileClientLingers: one that does not close after QUIT counts no
+// more among its user's sessions.
+func TestUserIsFreeWhileClientLingers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newStore().fill("alice"), func(s *kpop.Server, _ *kpop.Port) { s.Limits.MaxPerUser = 1 })
+	for range 5 {
+		r.login().do("QUIT", "+OK Goodbye")
+	}
+}
