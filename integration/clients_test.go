@@ -111,7 +111,7 @@ func TestDeleteAndReconstruct(t *testing.T) {
 		t.Errorf("reconstruct -n -G says %q", out)
 	}
 	p := dial(t, realm.Ports.POP3)
-	p.expect("+OK")
+	p.Expect("+OK")
 	got, err := realm.Tool(cache).Run(t.Context(), "curl", "-sS", "--login-options", "AUTH=GSSAPI", "-u", ":", fmt.Sprintf("pop3://%s:%d/", integration.Host, realm.Ports.POP3))
 	if err != nil || strings.TrimSpace(got) != "" {
 		t.Errorf("the maildrop still lists %q, %v", got, err)

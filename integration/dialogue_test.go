@@ -3,14 +3,7 @@
 package integration_test
 
 import (
-	"bufio"
-	"crypto/tls"
-	"crypto/x509"
-	"os"
-	"strings"
 	"testing"
-
-	"github.com/kpopd/kpopd/integration"
 )
 
 // dialogue is RFC 1939's session after login; "..." stands for lines up to the
@@ -48,35 +41,6 @@ S: +OK 5
 C: QUIT
 S: +OK`
 
-func (p *peer) play(script string) {
-	p.t.Helper()
-	for line := range strings.Lines(script) {
-		who, text := line[:3], strings.TrimSpace(line[3:])
-		switch {
-		case who == "C: ":
-			p.send(text + "\r\n")
-		case text == "...":
-			for p.expect("") != ".\r\n" {
-			}
-		default:
-			p.expect(text)
-		}
-	}
-}
-
-// secure puts TLS over the connection.
-func (p *peer) secure() {
-	p.t.Helper()
-	pem, err := os.ReadFile(realm.Path("ca.pem"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	p.Conn = tls.Client(p.Conn, &tls.Config{RootCAs: roots, ServerName: integration.Host, MinVersion: tls.VersionTLS12})
-	p.in = bufio.NewReader(p.Conn)
-}
-
 // The same dialogue over all three ports, by a ticket and by a password under
 // TLS.
 func TestDialogueOverEveryPort(t *testing.T) {
@@ -91,17 +55,17 @@ func TestDialogueOverEveryPort(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("KRB-ERROR %d", code)
 		}
-		p.play("S: +OK\nC: USER carol\nS: +OK\nC: PASS x\nS: +OK\n" + dialogue)
+		p.Play("S: +OK\nC: USER carol\nS: +OK\nC: PASS x\nS: +OK\n" + dialogue)
 	})
 	t.Run("POP3 with STLS", func(t *testing.T) {
 		p := dial(t, realm.Ports.POP3)
-		p.play("S: +OK\nC: STLS\nS: +OK\n")
-		p.secure()
-		p.play(login + dialogue)
+		p.Play("S: +OK\nC: STLS\nS: +OK\n")
+		p.Secure(realm)
+		p.Play(login + dialogue)
 	})
 	t.Run("POP3S", func(t *testing.T) {
 		p := dial(t, realm.Ports.POP3S)
-		p.secure()
-		p.play("S: +OK\n" + login + dialogue)
+		p.Secure(realm)
+		p.Play("S: +OK\n" + login + dialogue)
 	})
 }

@@ -18,12 +18,12 @@ func login(t *testing.T, principal, user string) string {
 	if code != 0 {
 		t.Fatalf("%s: KRB-ERROR %d", principal, code)
 	}
-	p.expect("+OK")
-	p.send("USER " + user + "\r\nPASS x\r\n")
-	p.expect("+OK")
-	answer := p.expect("")
-	p.send("QUIT\r\n")
-	p.rest()
+	p.Expect("+OK")
+	p.Send("USER " + user + "\r\nPASS x\r\n")
+	p.Expect("+OK")
+	answer := p.Expect("")
+	p.Send("QUIT\r\n")
+	p.Rest()
 	return answer
 }
 

@@ -70,9 +70,9 @@ push "<first-entry><delete-message><quit>"
 	if code != 0 {
 		t.Fatalf("KRB-ERROR %d", code)
 	}
-	p.expect("+OK")
-	p.send("USER alice\r\nPASS x\r\nSTAT\r\nQUIT\r\n")
-	p.expect("+OK")
-	p.expect("+OK")
-	p.expect("+OK 4 ")
+	p.Expect("+OK")
+	p.Send("USER alice\r\nPASS x\r\nSTAT\r\nQUIT\r\n")
+	p.Expect("+OK")
+	p.Expect("+OK")
+	p.Expect("+OK 4 ")
 }

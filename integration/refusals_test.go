@@ -3,8 +3,6 @@
 package integration_test
 
 import (
-	"encoding/binary"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,79 +10,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jcmturner/gokrb5/v8/client"
-	"github.com/jcmturner/gokrb5/v8/keytab"
-	"github.com/jcmturner/gokrb5/v8/messages"
-	"github.com/jcmturner/gokrb5/v8/types"
-
-	"github.com/kpopd/kpopd/integration"
-	"github.com/kpopd/kpopd/krb5conf"
+	"github.com/kpopd/kpopd/integration/player"
 )
 
 // apReq makes a fresh AP-REQ of user's for a service.
 func apReq(t *testing.T, user, service string) []byte {
 	t.Helper()
-	profile, err := krb5conf.Load(realm.Path("krb5.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	kt, err := keytab.Load(realm.Path(user + ".keytab"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := client.NewWithKeytab(strings.ReplaceAll(user, "-", "/"), integration.RealmName, kt, profile.Client(), client.DisablePAFXFAST(true))
-	defer c.Destroy()
-	if err := c.Login(); err != nil {
-		t.Fatal(err)
-	}
-	ticket, session, err := c.GetServiceTicket(service + "/" + integration.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := types.NewAuthenticator(c.Credentials.Domain(), c.Credentials.CName())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.SeqNumber = 0
-	request, err := messages.NewAPReq(ticket, session, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := request.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return player.APReq(t, realm, user, service)
 }
 
-const kpopHello = "\x00\x00\x00\x13KRB5_SENDAUTH_V1.0\x00\x00\x00\x00\x09KPOPV1.0\x00"
+const kpopHello = player.Hello
 
 // sendauth presents an AP-REQ and gives the KRB-ERROR's code, 0 when there is
 // none.
-func sendauth(t *testing.T, request []byte) (*peer, int32) {
+func sendauth(t *testing.T, request []byte) (*player.Peer, int32) {
 	t.Helper()
-	p := dial(t, realm.Ports.KPOP)
-	p.send(kpopHello)
-	if status, err := p.in.ReadByte(); err != nil || status != 0 {
-		t.Fatalf("status octet %d, %v", status, err)
-	}
-	p.send(string(binary.BigEndian.AppendUint32(nil, uint32(len(request)))) + string(request))
-	var length [4]byte
-	if _, err := io.ReadFull(p.in, length[:]); err != nil {
-		t.Fatal(err)
-	}
-	answer := make([]byte, binary.BigEndian.Uint32(length[:]))
-	if _, err := io.ReadFull(p.in, answer); err != nil {
-		t.Fatal(err)
-	}
-	if len(answer) == 0 {
-		return p, 0
-	}
-	var e messages.KRBError
-	if err := e.Unmarshal(answer); err != nil {
-		t.Fatal(err)
-	}
-	return p, e.ErrorCode
+	return player.Sendauth(t, realm, request)
 }
 
 func TestTicketsForOtherServicesAreRefused(t *testing.T) {
@@ -116,12 +57,12 @@ func TestReplayIsRefused(t *testing.T) {
 // acceptor's own tests, with forged ones.
 func TestClientThatGivesUp(t *testing.T) {
 	p := dial(t, realm.Ports.KPOP)
-	p.send(kpopHello)
-	if status, err := p.in.ReadByte(); err != nil || status != 0 {
+	p.Send(kpopHello)
+	if status, err := p.In.ReadByte(); err != nil || status != 0 {
 		t.Fatalf("status octet %d, %v", status, err)
 	}
-	p.send("QUIT\r\n")
-	p.rest()
+	p.Send("QUIT\r\n")
+	p.Rest()
 	logged(t, "gave up before sending")
 }
 
@@ -140,13 +81,13 @@ func TestWhoseMaildrop(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("%s: KRB-ERROR %d", c.principal, code)
 		}
-		p.expect("+OK")
-		p.send("USER " + c.user + "\r\n")
-		p.expect("+OK")
-		p.send("PASS krb_ticket\r\n")
-		p.expect(c.answer)
-		p.send("QUIT\r\n")
-		p.rest()
+		p.Expect("+OK")
+		p.Send("USER " + c.user + "\r\n")
+		p.Expect("+OK")
+		p.Send("PASS krb_ticket\r\n")
+		p.Expect(c.answer)
+		p.Send("QUIT\r\n")
+		p.Rest()
 	}
 }
 
@@ -192,11 +133,11 @@ func TestBadInput(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := dial(t, c.port)
-			p.send(c.text)
+			p.Send(c.text)
 			if tcp, ok := p.Conn.(interface{ CloseWrite() error }); ok {
 				_ = tcp.CloseWrite()
 			}
-			if got := p.rest(); !strings.Contains(got, c.answer) || strings.Contains(got, "maildrop") {
+			if got := p.Rest(); !strings.Contains(got, c.answer) || strings.Contains(got, "maildrop") {
 				t.Errorf("got %q, want %q", got, c.answer)
 			}
 		})
@@ -256,34 +197,34 @@ func TestExpungeBesideASession(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("KRB-ERROR %d", code)
 	}
-	p.expect("+OK")
-	p.send("USER bob\r\nPASS x\r\n")
-	p.expect("+OK")
-	p.expect("+OK")
+	p.Expect("+OK")
+	p.Send("USER bob\r\nPASS x\r\n")
+	p.Expect("+OK")
+	p.Expect("+OK")
 	if err := realm.Expunge(t.Context(), "bob", 1, 2); err != nil {
 		t.Fatal(err)
 	}
-	p.send("STAT\r\nDELE 3\r\nQUIT\r\n")
-	p.expect("+OK 5 ")
-	p.expect("+OK")
-	p.expect("+OK")
+	p.Send("STAT\r\nDELE 3\r\nQUIT\r\n")
+	p.Expect("+OK 5 ")
+	p.Expect("+OK")
+	p.Expect("+OK")
 	for end := time.Now().Add(5 * time.Second); ; {
 		p, code = sendauth(t, apReq(t, "bob", "pop"))
 		if code != 0 {
 			t.Fatalf("KRB-ERROR %d", code)
 		}
-		p.expect("+OK")
-		p.send("USER bob\r\nPASS x\r\nSTAT\r\nUIDL\r\nQUIT\r\n")
-		p.expect("+OK")
-		if line := p.expect(""); strings.HasPrefix(line, "+OK") {
+		p.Expect("+OK")
+		p.Send("USER bob\r\nPASS x\r\nSTAT\r\nUIDL\r\nQUIT\r\n")
+		p.Expect("+OK")
+		if line := p.Expect(""); strings.HasPrefix(line, "+OK") {
 			break
 		} else if time.Now().After(end) {
 			t.Fatal("the maildrop stays locked: " + line)
 		}
 	}
-	p.expect("+OK 2 ")
-	p.expect("+OK")
-	if first, second := p.expect("1 "), p.expect("2 "); !strings.HasSuffix(first, ".4\r\n") || !strings.HasSuffix(second, ".5\r\n") {
+	p.Expect("+OK 2 ")
+	p.Expect("+OK")
+	if first, second := p.Expect("1 "), p.Expect("2 "); !strings.HasSuffix(first, ".4\r\n") || !strings.HasSuffix(second, ".5\r\n") {
 		t.Errorf("left are %q and %q, want UIDs 4 and 5", first, second)
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,6 +23,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/player"
 )
 
 // The ten threats that decide (docs/security.md), each played against the
@@ -50,30 +49,6 @@ func stillServing(t *testing.T) {
 	})
 }
 
-// kpopLogin opens a maildrop with a good ticket.
-func kpopLogin(t *testing.T, user string) *peer {
-	t.Helper()
-	p, code := sendauth(t, apReq(t, user, "pop"))
-	if code != 0 {
-		t.Fatalf("KRB-ERROR %d", code)
-	}
-	p.expect("+OK")
-	p.send("USER " + user + "\r\nPASS x\r\n")
-	p.expect("+OK")
-	p.expect("+OK")
-	return p
-}
-
-// marshal gives an AP-REQ's octets.
-func marshal(t *testing.T, r messages.APReq) []byte {
-	t.Helper()
-	b, err := r.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // A ciphertext shorter than its confounder and checksum ended every server built
 // on gokrb5's own verification.
 func TestThreatT1ShortCipher(t *testing.T) {
@@ -87,18 +62,18 @@ func TestThreatT1ShortCipher(t *testing.T) {
 			short := good
 			short.Ticket.EncPart.EType = enctype
 			short.Ticket.EncPart.Cipher = good.Ticket.EncPart.Cipher[:length]
-			if _, code := sendauth(t, marshal(t, short)); code == 0 {
+			if _, code := sendauth(t, player.Marshal(t, short)); code == 0 {
 				t.Errorf("enctype %d with %d octets was let in", enctype, length)
 			}
 			short = good
 			short.EncryptedAuthenticator.Cipher = good.EncryptedAuthenticator.Cipher[:length]
-			if _, code := sendauth(t, marshal(t, short)); code == 0 {
+			if _, code := sendauth(t, player.Marshal(t, short)); code == 0 {
 				t.Errorf("an authenticator of %d octets was let in", length)
 			}
 			p := dial(t, realm.Ports.POP3)
-			p.expect("+OK")
-			p.send("AUTH GSSAPI " + base64.StdEncoding.EncodeToString(marshal(t, short)) + "\r\n")
-			p.expect("-ERR")
+			p.Expect("+OK")
+			p.Send("AUTH GSSAPI " + base64.StdEncoding.EncodeToString(player.Marshal(t, short)) + "\r\n")
+			p.Expect("-ERR")
 		}
 	}
 }
@@ -132,31 +107,16 @@ func kvno(t *testing.T, kt *keytab.Keytab, enctype int32) int {
 	return kvno
 }
 
-// request makes an AP-REQ whose authenticator says what the caller wants.
-func request(t *testing.T, ticket messages.Ticket, key types.EncryptionKey, realmName string, name types.PrincipalName) []byte {
-	t.Helper()
-	a, err := types.NewAuthenticator(realmName, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.SeqNumber = 0
-	r, err := messages.NewAPReq(ticket, key, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return marshal(t, r)
-}
-
 // The authenticator is the client's own words; who it is stands in the ticket.
 func TestThreatT2RealmInTheAuthenticator(t *testing.T) {
 	stillServing(t)
 	alice := types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, "alice")
 	ticket, key := forged(t, integration.RealmName, alice)
-	if _, code := sendauth(t, request(t, ticket, key, "EVIL.TEST", alice)); code != 36 {
+	if _, code := sendauth(t, player.Request(t, ticket, key, "EVIL.TEST", alice)); code != 36 {
 		t.Errorf("another realm in the authenticator: KRB-ERROR %d, want 36", code)
 	}
 	ticket, key = forged(t, "EVIL.TEST", alice)
-	if _, code := sendauth(t, request(t, ticket, key, integration.RealmName, alice)); code != 36 {
+	if _, code := sendauth(t, player.Request(t, ticket, key, integration.RealmName, alice)); code != 36 {
 		t.Errorf("our realm in the authenticator of a foreign ticket: KRB-ERROR %d, want 36", code)
 	}
 }
@@ -184,12 +144,12 @@ func TestThreatT3ForeignPrincipals(t *testing.T) {
 		{integration.RealmName, name("alice+x")},
 	} {
 		ticket, key := forged(t, c.realm, c.name)
-		p, code := sendauth(t, request(t, ticket, key, c.realm, c.name))
+		p, code := sendauth(t, player.Request(t, ticket, key, c.realm, c.name))
 		if code != 0 {
 			continue // refused with the ticket
 		}
-		p.send("USER alice\r\nPASS x\r\nQUIT\r\n")
-		if all := p.rest(); !strings.Contains(all, "-ERR [AUTH]") || strings.Contains(all, "+OK Maildrop") {
+		p.Send("USER alice\r\nPASS x\r\nQUIT\r\n")
+		if all := p.Rest(); !strings.Contains(all, "-ERR [AUTH]") || strings.Contains(all, "+OK Maildrop") {
 			t.Errorf("%q of %s: %q", c.name.NameString, c.realm, all)
 		}
 	}
@@ -206,13 +166,13 @@ func TestThreatT4Replay(t *testing.T) {
 	for range presentations {
 		p := dial(t, realm.Ports.KPOP)
 		all.Go(func() {
-			p.send(kpopHello)
-			if status, err := p.in.ReadByte(); err != nil || status != 0 {
+			p.Send(kpopHello)
+			if status, err := p.In.ReadByte(); err != nil || status != 0 {
 				t.Errorf("status octet %d, %v", status, err)
 				return
 			}
-			p.send(string(prefixed(octets)))
-			if length, err := p.in.Peek(4); err == nil && bytes.Equal(length, []byte{0, 0, 0, 0}) {
+			p.Send(string(player.Prefixed(octets)))
+			if length, err := p.In.Peek(4); err == nil && bytes.Equal(length, []byte{0, 0, 0, 0}) {
 				in.Add(1)
 			}
 		})
@@ -223,39 +183,34 @@ func TestThreatT4Replay(t *testing.T) {
 	}
 }
 
-func prefixed(b []byte) []byte {
-	n := len(b)
-	return append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, b...)
-}
-
 // What was sent in clear behind STLS is not run inside TLS.
 func TestThreatT5CommandsBehindSTLS(t *testing.T) {
 	stillServing(t)
 	for _, behind := range []string{"CAPA\r\n", "USER alice\r\n", "QU"} {
 		p := dial(t, realm.Ports.POP3)
-		p.expect("+OK")
-		p.send("STLS\r\n" + behind)
-		if all := p.rest(); strings.Count(all, "\r\n") > 1 {
+		p.Expect("+OK")
+		p.Send("STLS\r\n" + behind)
+		if all := p.Rest(); strings.Count(all, "\r\n") > 1 {
 			t.Errorf("behind STLS %q was answered: %q", behind, all)
 		}
 	}
 	p := dial(t, realm.Ports.POP3)
-	p.play("S: +OK\nC: STLS\nS: +OK\n")
-	p.secure()
-	p.play("C: PASS x\nS: -ERR\nC: STLS\nS: -ERR\n")
+	p.Play("S: +OK\nC: STLS\nS: +OK\n")
+	p.Secure(realm)
+	p.Play("C: PASS x\nS: -ERR\nC: STLS\nS: -ERR\n")
 }
 
 // A handshake that fails ends the connection: nothing goes on in clear.
 func TestThreatT6FailedHandshake(t *testing.T) {
 	stillServing(t)
 	p := dial(t, realm.Ports.POP3)
-	p.play("S: +OK\nC: STLS\nS: +OK\n")
+	p.Play("S: +OK\nC: STLS\nS: +OK\n")
 	bad := tls.Client(p.Conn, &tls.Config{ServerName: integration.Host, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
 	if err := bad.HandshakeContext(t.Context()); err == nil {
 		t.Fatal("a client that wants HTTP and trusts nobody has shaken hands")
 	}
-	p.send("CAPA\r\n")
-	if all := p.rest(); strings.Contains(all, "+OK") || strings.Contains(all, "-ERR") {
+	p.Send("CAPA\r\n")
+	if all := p.Rest(); strings.Contains(all, "+OK") || strings.Contains(all, "-ERR") {
 		t.Errorf("after a failed handshake: %q", all)
 	}
 }
@@ -265,11 +220,11 @@ func TestThreatT7TailOfALongLine(t *testing.T) {
 	stillServing(t)
 	fill(t, "alice")
 	for _, length := range []int{513, 4096, 8191, 8192, 65536} {
-		p := kpopLogin(t, "alice")
-		p.send("NOOP " + strings.Repeat("x", length-5) + "DELE 1\r\nSTAT\r\nRSET\r\nQUIT\r\n")
-		p.expect("-ERR")
-		p.expect("+OK 5 ")
-		p.rest()
+		p := player.Login(t, realm, "alice")
+		p.Send("NOOP " + strings.Repeat("x", length-5) + "DELE 1\r\nSTAT\r\nRSET\r\nQUIT\r\n")
+		p.Expect("-ERR")
+		p.Expect("+OK 5 ")
+		p.Rest()
 	}
 }
 
@@ -280,15 +235,15 @@ func TestThreatT8LengthsOf4GiB(t *testing.T) {
 	before := residentKiB(t)
 	for range 50 {
 		for _, text := range []string{"\xff\xff\xff\xff", "\x7f\xff\xff\xff", kpopHello + "\xff\xff\xff\xff", kpopHello + "\x7f\xff\xff\xff", kpopHello + "\x00\x10\x00\x00"} {
-			dial(t, realm.Ports.KPOP).send(text)
+			dial(t, realm.Ports.KPOP).Send(text)
 		}
 	}
 	if after := residentKiB(t); after > before+64<<10 {
 		t.Errorf("the daemon grew from %d to %d KiB", before, after)
 	}
 	p := dial(t, realm.Ports.KPOP)
-	p.send(kpopHello + "\x7f\xff\xff\xff")
-	if all := p.rest(); strings.Contains(all, "+OK") {
+	p.Send(kpopHello + "\x7f\xff\xff\xff")
+	if all := p.Rest(); strings.Contains(all, "+OK") {
 		t.Errorf("got %q", all)
 	}
 }
@@ -324,16 +279,16 @@ func TestThreatT9AnotherIdentityInTheSession(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("KRB-ERROR %d", code)
 		}
-		p.send(lines + "QUIT\r\n")
-		if all := p.rest(); !strings.Contains(all, "-ERR") || strings.Contains(all, "Maildrop is locked") {
+		p.Send(lines + "QUIT\r\n")
+		if all := p.Rest(); !strings.Contains(all, "-ERR") || strings.Contains(all, "Maildrop is locked") {
 			t.Errorf("alice's ticket and %q: %q", lines, all)
 		}
 	}
 	p := dial(t, realm.Ports.POP3S)
-	p.secure()
-	p.send("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("alice\x00bob\x00"+password)) + "\r\n" +
+	p.Secure(realm)
+	p.Send("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("alice\x00bob\x00"+password)) + "\r\n" +
 		"AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("alice\x00x\x00bob\x00"+password)) + "\r\nQUIT\r\n")
-	if all := p.rest(); strings.Count(all, "-ERR") < 2 || strings.Contains(all, "Maildrop is locked") {
+	if all := p.Rest(); strings.Count(all, "-ERR") < 2 || strings.Contains(all, "Maildrop is locked") {
 		t.Errorf("bob's password and alice's maildrop: %q", all)
 	}
 }
@@ -342,23 +297,23 @@ func TestThreatT9AnotherIdentityInTheSession(t *testing.T) {
 // nothing.
 func TestThreatT10OnlyQuitDeletes(t *testing.T) {
 	fill(t, "alice")
-	ends := map[string]func(*peer){
-		"connection closed":   func(p *peer) { _ = p.Close() },
-		"QUIT, no line end":   func(p *peer) { p.send("QUIT"); _ = p.Close() },
-		"half a QUIT":         func(p *peer) { p.send("QUI"); _ = p.Close() },
-		"another command":     func(p *peer) { p.send("QUITE\r\n"); p.expect("-ERR"); _ = p.Close() },
-		"marks taken back":    func(p *peer) { p.send("RSET\r\nQUIT\r\n"); p.expect("+OK"); p.expect("+OK") },
-		"the daemon's ending": func(p *peer) { killDaemon(t); p.rest() },
+	ends := map[string]func(*player.Peer){
+		"connection closed":   func(p *player.Peer) { _ = p.Close() },
+		"QUIT, no line end":   func(p *player.Peer) { p.Send("QUIT"); _ = p.Close() },
+		"half a QUIT":         func(p *player.Peer) { p.Send("QUI"); _ = p.Close() },
+		"another command":     func(p *player.Peer) { p.Send("QUITE\r\n"); p.Expect("-ERR"); _ = p.Close() },
+		"marks taken back":    func(p *player.Peer) { p.Send("RSET\r\nQUIT\r\n"); p.Expect("+OK"); p.Expect("+OK") },
+		"the daemon's ending": func(p *player.Peer) { killDaemon(t); p.Rest() },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			p := kpopLogin(t, "alice")
-			p.send("DELE 1\r\nDELE 2\r\nDELE 3\r\n")
+			p := player.Login(t, realm, "alice")
+			p.Send("DELE 1\r\nDELE 2\r\nDELE 3\r\n")
 			for range 3 {
-				p.expect("+OK")
+				p.Expect("+OK")
 			}
 			end(p)
-			eventuallyHas(t, "alice", 5)
+			player.Holds(t, realm, "alice", 5)
 		})
 	}
 	out, err := realm.Reconstruct(t.Context(), t.TempDir(), "user.alice")
@@ -376,44 +331,8 @@ func killDaemon(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	// Its sockets may outlive the process's name by a moment.
-	waitFor(t, "the end of kpopd", func() bool {
-		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(realm.Ports.KPOP)))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
+	player.Closed(t, realm.Ports.KPOP) // its sockets may outlive its name by a moment
 	if err := realm.StartKpopd(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventuallyHas waits out the end of a session before this one, which may hold
-// the maildrop a moment longer.
-func eventuallyHas(t *testing.T, user string, messages int) {
-	t.Helper()
-	got := ""
-	waitFor(t, "the maildrop", func() bool {
-		p, code := sendauth(t, apReq(t, user, "pop"))
-		if code != 0 {
-			t.Fatalf("KRB-ERROR %d", code)
-		}
-		p.send("USER " + user + "\r\nPASS x\r\nSTAT\r\nQUIT\r\n")
-		got = p.rest()
-		return !strings.Contains(got, "[IN-USE]")
-	})
-	if !strings.Contains(got, fmt.Sprintf("+OK %d ", messages)) {
-		t.Errorf("%s does not have %d messages: %q", user, messages, got)
-	}
-}
-
-// waitFor polls until ok holds.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }
