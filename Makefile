@@ -1,6 +1,7 @@
 # make demo        a realm, real clients, all in one go (ONCE=1: end when it held)
 # make test        everything
 # make realm DIR=  the realm for your own tools; make realm-down DIR= ends it
+#                  SPOOL=cyrus: with a Cyrus master over the same spool
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
@@ -22,7 +23,7 @@ demo: deps build
 	bin/realm demo $(if $(ONCE),--once) demo
 
 realm: deps build
-	bin/realm up $(DIR)
+	bin/realm up $(if $(SPOOL),--spool $(SPOOL)) $(DIR)
 
 realm-down:
 	bin/realm down $(DIR)

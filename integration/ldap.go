@@ -12,7 +12,6 @@ import (
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/ldapdir/ldaptest"
 	"github.com/kpopd/kpopd/integration/spool"
-	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 )
 
 // ldapTOML is the realm's directory in kpopd's configuration. What it learns it
@@ -128,14 +127,12 @@ func (r *Realm) account(ctx context.Context, users ...string) error {
 			return err
 		}
 	}
-	return r.onSpool(func(s *spool.Spool) error {
-		for _, user := range users {
-			if err := s.Create(ctx, user); err != nil && !errors.Is(err, cyrusdb.ErrMailboxExists) {
-				return err
-			}
+	for _, user := range users {
+		if err := r.Change(ctx, SpoolChange{Do: "create", User: user}); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // known makes an account for a user whom nobody knows. A maildrop that is there

@@ -56,6 +56,9 @@ func (r *Realm) daemon(name, path string, args ...string) error {
 	cmd.Env = append(os.Environ(), r.environment()...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = r.Dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if name == "kpopd" {
+		cmd.SysProcAttr.Credential = r.credential()
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("integration: starting %s: %w", name, err)
 	}

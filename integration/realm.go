@@ -26,6 +26,9 @@ type Realm struct {
 	Dir   string // absolute
 	Kpopd string // the daemon's program
 	Ports Ports
+
+	Cyrus  *Cyrus // nil but with SPOOL=cyrus
+	shared bool   // it has been asked for
 }
 
 // Ports are where the realm's servers listen, all on 127.0.0.1.
@@ -38,6 +41,8 @@ type Options struct {
 	WellKnown  bool   // try 1109, 110, 995 first
 	ExtraTOML  string // appended to the configuration, whose last section is [limits]
 	Properties string // appended to the krb5.conf's [libdefaults]
+	Spool      string // SpoolCyrus: beside a Cyrus master; empty: without
+	ImapdConf  string // appended to imapd.conf
 }
 
 // Up makes a realm in dir, which must not hold one, and starts it.
@@ -50,6 +55,9 @@ func Up(ctx context.Context, dir string, o Options) (*Realm, error) {
 		return nil, err
 	}
 	r := &Realm{Dir: dir, Kpopd: o.Kpopd}
+	if err := r.prepareCyrus(o); err != nil {
+		return nil, err
+	}
 	if err := r.choosePorts(o.WellKnown); err != nil {
 		return nil, err
 	}
@@ -58,9 +66,10 @@ func Up(ctx context.Context, dir string, o Options) (*Realm, error) {
 		func() error { return r.startKDC(ctx) },
 		r.writeCertificates,
 		func() error { return r.startLDAP(ctx) },
-		r.makeSpool,
+		func() error { return r.makeSpool(o.ImapdConf) },
 		func() error { return r.writeConfig(o.ExtraTOML) },
 		func() error { return r.writeScripts(o.Tool) },
+		r.startCyrus,
 		r.StartKpopd,
 	}
 	for _, step := range steps {
@@ -96,6 +105,7 @@ func Open(dir string) (*Realm, error) {
 		return nil, fmt.Errorf("integration: no realm in %s: %w", dir, err)
 	}
 	r.Kpopd = values["KPOPD"]
+	r.openCyrus(values)
 	for name, p := range map[string]*int{"KPOP_PORT": &r.Ports.KPOP, "POP3_PORT": &r.Ports.POP3, "POP3S_PORT": &r.Ports.POP3S, "KDC_PORT": &r.Ports.KDC, "LDAP_PORT": &r.Ports.LDAP} {
 		if *p, err = strconv.Atoi(values[name]); err != nil {
 			return nil, fmt.Errorf("integration: %s/env: %s: %w", dir, name, err)
@@ -106,8 +116,11 @@ func Open(dir string) (*Realm, error) {
 
 func (r *Realm) choosePorts(wellKnown bool) error {
 	choose := func(p *int, wanted ...int) (err error) {
-		if !wellKnown {
+		switch {
+		case !wellKnown:
 			wanted = nil
+		case r.credential() != nil && len(wanted) > 0:
+			wanted = wanted[1:] // that user may not bind the known one
 		}
 		*p, err = choosePort(wanted...)
 		return err
@@ -118,7 +131,7 @@ func (r *Realm) choosePorts(wellKnown bool) error {
 // Down ends what Up started. The files stay, but for the mark that the realm is
 // there.
 func (r *Realm) Down() error {
-	err := errors.Join(r.stop("kpopd"), r.stop("slapd"), r.stop("krb5kdc"))
+	err := errors.Join(r.stop("kpopd"), r.stopCyrus(), r.stop("slapd"), r.stop("krb5kdc"))
 	if rerr := os.Remove(r.path("env")); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 		err = errors.Join(err, rerr)
 	}
@@ -188,7 +201,7 @@ func (r *Realm) variables() [][2]string {
 		{"CA_FILE", r.path("ca.pem")}, {"SPOOL", r.path("spool")}, {"IMAPD_CONF", r.path("imapd.conf")},
 		{"CONFIG", r.path("kpopd.toml")}, {"KPOPD_PID", strconv.Itoa(pid)}, {"KPOPD", r.Kpopd},
 		{"KPOPD_LOG", r.path("kpopd.log")}, {"SERVICES_FILE", r.path("services")},
-	}, r.ldapVariables()...)
+	}, append(r.ldapVariables(), r.cyrusVariables()...)...)
 }
 
 func (r *Realm) writeEnv() error {

@@ -25,14 +25,13 @@ altnamespace: no
 unixhierarchysep: no
 virtdomains: off
 hashimapspool: yes
-admins: cyrus
-sasl_pwcheck_method: alwaystrue
 popminpoll: 0
 `
 
 // makeSpool makes an empty INBOX for each user.
-func (r *Realm) makeSpool() error {
-	if err := os.WriteFile(r.path("imapd.conf"), fmt.Appendf(nil, imapdConf, r.Dir), 0o600); err != nil {
+func (r *Realm) makeSpool(extra string) error {
+	text := fmt.Sprintf(imapdConf, r.Dir) + CyrusConf() + extra
+	if err := os.WriteFile(r.path("imapd.conf"), []byte(text), 0o600); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(r.path("state"), 0o700); err != nil {
@@ -53,21 +52,21 @@ func (r *Realm) onSpool(do func(*spool.Spool) error) error {
 // Append delivers a folder's *.eml files to user as another program would, in
 // name order.
 func (r *Realm) Append(ctx context.Context, user, folder string) error {
-	return r.deliver(ctx, user, folder, func(s *spool.Spool, archive io.Reader) error { return s.Append(ctx, user, archive) })
+	return r.deliver(ctx, folder, SpoolChange{Do: "append", User: user})
 }
 
 // Fill makes user's maildrop exactly a folder's *.eml files, octets as they are.
 func (r *Realm) Fill(ctx context.Context, user, folder string) error {
-	return r.deliver(ctx, user, folder, func(s *spool.Spool, archive io.Reader) error { return s.Fill(ctx, user, archive) })
+	return r.deliver(ctx, folder, SpoolChange{Do: "fill", User: user})
 }
 
 // deliver hands a folder over as a tar archive, one file at a time. A user whom
 // nobody knows yet gets an entry and a maildrop first.
-func (r *Realm) deliver(ctx context.Context, user, folder string, do func(*spool.Spool, io.Reader) error) error {
+func (r *Realm) deliver(ctx context.Context, folder string, c SpoolChange) error {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
 		return fmt.Errorf("integration: %s is no folder: %w", folder, err)
 	}
-	if err := r.known(ctx, user); err != nil {
+	if err := r.known(ctx, c.User); err != nil {
 		return err
 	}
 	names, err := filepath.Glob(filepath.Join(folder, "*.eml"))
@@ -78,7 +77,8 @@ func (r *Realm) deliver(ctx context.Context, user, folder string, do func(*spool
 	reader, writer := io.Pipe()
 	defer reader.Close() //nolint:errcheck // ends the writer when do has failed
 	go func() { writer.CloseWithError(pack(writer, names)) }()
-	return r.onSpool(func(s *spool.Spool) error { return do(s, reader) })
+	c.Archive = reader
+	return r.Change(ctx, c)
 }
 
 func pack(w io.Writer, names []string) error {
@@ -102,7 +102,7 @@ func pack(w io.Writer, names []string) error {
 // Expunge removes messages by number, as an IMAP client would beside open POP
 // sessions.
 func (r *Realm) Expunge(ctx context.Context, user string, numbers ...int) error {
-	return r.onSpool(func(s *spool.Spool) error { return s.Expunge(ctx, user, numbers...) })
+	return r.Change(ctx, SpoolChange{Do: "expunge", User: user, Numbers: numbers})
 }
 
 const kpopdTOML = `# Made for this realm.
@@ -141,7 +141,7 @@ service = "pop/%[2]s"
 %[8]s
 [spool]
 imapd_conf = "%[1]s/imapd.conf"
-mode = "embedded"
+mode = %[9]q
 
 # Everybody comes from 127.0.0.1 here.
 [limits]
@@ -151,8 +151,8 @@ unauthenticated = 20000
 %[6]s`
 
 func (r *Realm) writeConfig(extra string) error {
-	text := fmt.Sprintf(kpopdTOML, r.Dir, Host, r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S, extra, currentUser(),
-		fmt.Sprintf(ldapTOML, r.Dir, r.LDAP().URI, ldaptest.Base))
+	text := fmt.Sprintf(kpopdTOML, r.Dir, Host, r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S, extra, r.currentUser(),
+		fmt.Sprintf(ldapTOML, r.Dir, r.LDAP().URI, ldaptest.Base), r.spoolMode())
 	if err := os.WriteFile(r.path("kpopd.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -216,8 +216,8 @@ func (r *Realm) writeWithServices() error {
 	return os.WriteFile(r.path("with-services"), []byte(text), 0o700) //nolint:gosec // G306: a script must be executable
 }
 
-func currentUser() string {
-	if os.Getuid() == 0 {
+func (r *Realm) currentUser() string {
+	if os.Getuid() == 0 && !r.shared {
 		return "root"
 	}
 	return ""

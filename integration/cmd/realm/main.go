@@ -31,7 +31,7 @@ func root() *cobra.Command {
 		on("restart", 0, func(_ context.Context, r *integration.Realm, _ []string) error { return r.Restart() }),
 		on("fill", 2, func(ctx context.Context, r *integration.Realm, a []string) error { return r.Fill(ctx, a[0], a[1]) }),
 		on("append", 2, func(ctx context.Context, r *integration.Realm, a []string) error { return r.Append(ctx, a[0], a[1]) }),
-		addUser(), expunge())
+		addUser(), expunge(), change())
 	return c
 }
 
@@ -54,18 +54,37 @@ func addUser() *cobra.Command {
 
 func expunge() *cobra.Command {
 	c := on("expunge", 0, func(ctx context.Context, r *integration.Realm, a []string) error {
-		numbers := make([]int, 0, len(a))
-		for _, text := range a[1:] {
-			n, err := strconv.Atoi(text)
-			if err != nil {
-				return err
-			}
-			numbers = append(numbers, n)
+		numbers, err := parseNumbers(a[1:])
+		if err != nil {
+			return err
 		}
 		return r.Expunge(ctx, a[0], numbers...)
 	})
 	c.Use, c.Args = "expunge DIR USER NUMBER...", cobra.MinimumNArgs(3)
 	return c
+}
+
+// change is what the harness runs as the spool's owner.
+func change() *cobra.Command {
+	return &cobra.Command{Use: "change IMAPD.CONF DO USER [NUMBER...]", Hidden: true, Args: cobra.MinimumNArgs(3), RunE: func(c *cobra.Command, a []string) error {
+		numbers, err := parseNumbers(a[3:])
+		if err != nil {
+			return err
+		}
+		return integration.ChangeSpool(c.Context(), a[0], integration.SpoolChange{Do: a[1], User: a[2], Numbers: numbers, Archive: os.Stdin})
+	}}
+}
+
+func parseNumbers(texts []string) ([]int, error) {
+	numbers := make([]int, 0, len(texts))
+	for _, text := range texts {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
 }
 
 // programs gives kpopd beside this program, and this program itself.
@@ -75,18 +94,21 @@ func programs() (kpopd, self string, err error) {
 }
 
 func up() *cobra.Command {
-	return &cobra.Command{Use: "up DIR", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, a []string) error {
+	spool := ""
+	c := &cobra.Command{Use: "up DIR", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, a []string) error {
 		kpopd, self, err := programs()
 		if err != nil {
 			return err
 		}
-		r, err := integration.Up(c.Context(), a[0], integration.Options{Kpopd: kpopd, Tool: self, WellKnown: true})
+		r, err := integration.Up(c.Context(), a[0], integration.Options{Kpopd: kpopd, Tool: self, WellKnown: true, Spool: spool})
 		if err != nil {
 			return err
 		}
 		fmt.Printf("realm %s is up in %s: KPOP %d, POP3 %d, POP3S %d\n. %s\n", integration.RealmName, r.Dir, r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S, r.Path("env"))
 		return nil
 	}}
+	c.Flags().StringVar(&spool, "spool", "", "cyrus: a Cyrus master over the same spool; empty: none")
+	return c
 }
 
 func demo() *cobra.Command {

@@ -1,0 +1,84 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kpopd/kpopd/integration"
+)
+
+// besideCyrus brings up a realm with a Cyrus master over its spool.
+func besideCyrus(t *testing.T, imapdConf string) *integration.Realm {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "realm")
+	r, err := integration.Up(t.Context(), dir, integration.Options{
+		Kpopd: kpopdProgram(t), Spool: integration.SpoolCyrus, ImapdConf: imapdConf,
+		ExtraTOML: "failure_delay = \"1ms\"\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func kpopdProgram(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../bin/kpopd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestRealmBesideCyrus: what the contract's programs do, Cyrus sees, and what
+// Cyrus takes in, kpopd serves.
+func TestRealmBesideCyrus(t *testing.T) {
+	t.Parallel()
+	r := besideCyrus(t, "")
+	opened, err := integration.Open(r.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opened.Cyrus == nil || *opened.Cyrus != *r.Cyrus {
+		t.Fatalf("DIR/env gives %+v, want %+v", opened.Cyrus, r.Cyrus)
+	}
+	mail := t.TempDir()
+	write(t, filepath.Join(mail, "1.eml"), "Subject: one\r\n\r\none\r\n")
+	write(t, filepath.Join(mail, "2.eml"), "Subject: two\r\n\r\ntwo\r\n")
+	ctx := t.Context()
+	for _, step := range []func() error{
+		func() error { return opened.Fill(ctx, "alice", mail) },
+		func() error { return opened.Append(ctx, "alice", mail) },
+		func() error { return opened.Expunge(ctx, "alice", 2) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lmtp(t, r, "alice", "Subject: three\r\n\r\nthree")
+	want := []string{"one", "one", "two", "three"}
+	if got := imapSubjects(t, r, "alice"); strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("Cyrus has %q, want %q", got, want)
+	}
+	c := popSession(t, r, "alice")
+	if _, err := c.say("STAT", "+OK 4 "); err != nil {
+		t.Error(err)
+	}
+	if text, err := c.lines("RETR 4"); err != nil || !strings.Contains(strings.Join(text, "\n"), "\nSubject: three\n") || text[len(text)-1] != "three" {
+		t.Errorf("RETR 4: %q, %v", text, err)
+	}
+	if _, err := c.say("QUIT", "+OK"); err != nil {
+		t.Error(err)
+	}
+	if out, err := r.Cyrus.Run(ctx, "reconstruct", "-n", "-G", "user.alice"); err != nil || strings.TrimSpace(out) != "user.alice" {
+		t.Errorf("reconstruct: %q, %v", out, err)
+	}
+}

@@ -1,0 +1,66 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/kpopd/kpopd/integration"
+)
+
+// startDovecot starts one with POP3 on a port of loopback. Files are below its
+// root; more is added to its configuration.
+func startDovecot(t *testing.T, more string, files map[string]string) (d *integration.Dovecot, address string) {
+	t.Helper()
+	d, err := integration.UnpackDovecot(t.Context(), filepath.Join(t.TempDir(), "root"), "../bin/debs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	if err := d.Write("etc/dovecot.conf", integration.DovecotConf(port, "secret")+more); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := d.Write(name, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if err := d.Start(address); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d, address
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestDovecot(t *testing.T) {
+	t.Parallel()
+	_, address := startDovecot(t, "", map[string]string{"mail/alice/new/1796061851.M1P1.host,S=9": "A: b\n\nhi\n"})
+	c, err := popPlain(address, "alice", "secret", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines, err := c.lines("UIDL"); err != nil || len(lines) != 1 {
+		t.Errorf("UIDL: %q, %v", lines, err)
+	}
+	if _, err := c.say("QUIT", "+OK"); err != nil {
+		t.Error(err)
+	}
+}
