@@ -103,3 +103,10 @@ type Rester interface {
 type Deliverer interface {
 	Deliver(ctx context.Context, mailbox string, message io.Reader, from string) error
 }
+
+// A Verifier is a Deliverer that can be asked beforehand whether a mailbox would
+// take a message of so many octets, 0 when that is not known. Deliver may still
+// answer otherwise.
+type Verifier interface {
+	Accepts(ctx context.Context, mailbox string, octets int64) error
+}

@@ -171,3 +171,37 @@ func TestDump(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+// TestAccepts: what Deliver would say, asked beforehand.
+func TestAccepts(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	ctx := context.Background()
+	for name, want := range map[string]error{"alice": nil, "bob": mailstore.ErrUnknown, "../x": mailstore.ErrUnknown} {
+		if err := s.Accepts(ctx, name, 0); !errors.Is(err, want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.SetQuota(ctx, "alice", Limits{StorageKiB: 1, Messages: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for octets, want := range map[int64]error{0: nil, 1024: nil, 1025: mailstore.ErrOverQuota} {
+		if err := s.Accepts(ctx, "alice", octets); !errors.Is(err, want) {
+			t.Errorf("%d octets: %v", octets, err)
+		}
+	}
+	appendMessage(t, s, "alice", "x\n")
+	appendMessage(t, s, "alice", "x\n")
+	if err := s.Accepts(ctx, "alice", 1); !errors.Is(err, mailstore.ErrOverQuota) {
+		t.Errorf("a third message of two: %v", err)
+	}
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.Options |= OptionDeleted })
+	if err := s.Accepts(ctx, "alice", 1); !errors.Is(err, mailstore.ErrUnknown) {
+		t.Errorf("being deleted: %v", err)
+	}
+	s.mode = ReadOnly
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.Options &^= OptionDeleted })
+	if err := s.Accepts(ctx, "alice", 1); !errors.Is(err, mailstore.ErrReadOnly) {
+		t.Errorf("read-only: %v", err)
+	}
+}

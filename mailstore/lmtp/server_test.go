@@ -1,0 +1,575 @@
+package lmtp_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/lmtp"
+	"github.com/kpopd/kpopd/mailstore/memdrop"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A store is one in memory with some mailboxes that have a trouble of their own.
+type store struct {
+	memdrop.Store
+	trouble map[string]error // by mailbox: what Deliver says
+	early   map[string]error // what Accepts says
+	gate    chan struct{}    // not nil: Deliver waits for it
+}
+
+func (s *store) Deliver(ctx context.Context, mailbox string, m io.Reader, from string) error {
+	if s.gate != nil {
+		select {
+		case <-s.gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if mailbox == "panic" {
+		panic("in the store")
+	}
+	if err := s.trouble[mailbox]; err != nil {
+		return err
+	}
+	return s.Store.Deliver(ctx, mailbox, m, from)
+}
+
+func (s *store) Accepts(_ context.Context, mailbox string, octets int64) error {
+	if mailbox == "small" && octets > 100 {
+		return fmt.Errorf("test: %w", mailstore.ErrOverQuota)
+	}
+	return s.early[mailbox]
+}
+
+func newStore() *store {
+	s := &store{
+		early: map[string]error{"full": mailstore.ErrOverQuota},
+		trouble: map[string]error{
+			"late": fmt.Errorf("test: /secret/path: %w", mailstore.ErrOverQuota), "damaged": mailstore.ErrDamaged,
+			"gone": mailstore.ErrUnknown, "readonly": mailstore.ErrReadOnly, "odd": mailstore.ErrMessage,
+			"disk": fmt.Errorf("test: %w: %w", mailstore.ErrTemporary, syscall.ENOSPC), "other": errors.New("/secret/path"),
+		},
+	}
+	for _, name := range []string{"alice", "bob", "small"} {
+		s.Put(name)
+	}
+	return s
+}
+
+// recipient takes the local part for the mailbox.
+func recipient(_ context.Context, address string) (string, error) {
+	local, _, _ := strings.Cut(address, "@")
+	if local == "nobody" {
+		return "", fmt.Errorf("test: %w", mailstore.ErrUnknown)
+	}
+	return local, nil
+}
+
+// serve starts a server on a unix socket, and ends it with the test.
+func serve(t *testing.T, s *lmtp.Server) (network, address string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lmtp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, s, l)
+	return "unix", filepath.Join(dir, "s")
+}
+
+func serveOn(t *testing.T, s *lmtp.Server, l net.Listener) {
+	t.Helper()
+	s.Hostname = "mail.test"
+	if s.Recipient == nil {
+		s.Recipient = recipient
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+}
+
+// A client plays dialogues.
+type client struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(t *testing.T, network, address string) *client {
+	t.Helper()
+	c, err := net.Dial(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return &client{t, c, bufio.NewReader(c)}
+}
+
+// play sends the lines that begin with "C: " and compares those that begin
+// with "S: ", which are regular expressions.
+func (c *client) play(dialogue string) {
+	c.t.Helper()
+	for line := range strings.Lines(dialogue) {
+		kind, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch kind {
+		case "C:":
+			c.send(text + "\r\n")
+		case "S:":
+			got, err := c.r.ReadString('\n')
+			if err != nil || !regexp.MustCompile("^"+text+"\r\n$").MatchString(got) {
+				c.t.Fatalf("S: %q, %v; should be %q", got, err, text)
+			}
+		}
+	}
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+const greeting = `
+	S: 220 mail.test .*
+	C: LHLO client.test
+	S: 250-Hello client.test
+	S: 250-PIPELINING
+	S: 250-8BITMIME
+	S: 250-ENHANCEDSTATUSCODES
+	S: 250-CHUNKING
+	S: 250-SMTPUTF8
+	S: 250-SIZE 52428800
+	S: 250 LIMITS RCPTMAX=1000
+`
+
+// TestDialogue: each recipient has an answer of its own, before and after the
+// message (RFC 2033 section 4.2).
+func TestDialogue(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	var log bytes.Buffer
+	network, address := serve(t, &lmtp.Server{Store: s, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c := dial(t, network, address)
+	c.play(greeting + `
+		C: MAIL FROM:<sender@b.test> BODY=8BITMIME SIZE=120
+		S: 250 2.0.0 .*
+		C: RCPT TO:<alice@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<nobody@mail.test>
+		S: 550 5.1.1 No such user here
+		C: RCPT TO:<full@mail.test>
+		S: 452 4.2.2 Over quota
+		C: RCPT TO:<small@mail.test>
+		S: 452 4.2.2 Over quota
+		C: RCPT TO:<late@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<gone@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<damaged@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<readonly@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<odd@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<disk@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<other@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<bob@mail.test>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<bob@mail.test>
+		S: 250 2.0.0 .*
+		C: DATA
+		S: 354 .*
+		C: Subject: dots
+		C:
+		C: ..
+		C: ..x
+		C: .
+		S: 250 2.0.0 <alice@mail.test> .*
+		S: 452 4.2.2 <late@mail.test> Over quota
+		S: 550 5.1.1 <gone@mail.test> No such user here
+		S: 451 4.2.0 <damaged@mail.test> .*
+		S: 451 4.2.1 <readonly@mail.test> .*
+		S: 554 5.6.0 <odd@mail.test> .*
+		S: 452 4.3.1 <disk@mail.test> .*
+		S: 451 4.3.0 <other@mail.test> Temporary failure, try again later
+		S: 250 2.0.0 <bob@mail.test> .*
+		S: 250 2.0.0 <bob@mail.test> .*
+		C: MAIL FROM:<>
+		S: 250 2.0.0 .*
+		C: RCPT TO:<alice@mail.test>
+		S: 250 2.0.0 .*
+		C: DATA
+		S: 354 .*
+		C: Subject: bounce
+		C: .
+		S: 250 2.0.0 <alice@mail.test> .*
+		C: QUIT
+		S: 221 .*
+	`)
+	if n := len(s.Messages("bob")); n != 2 {
+		t.Errorf("bob has %d messages; he was named twice", n)
+	}
+	all := s.Messages("alice")
+	if len(all) != 2 {
+		t.Fatalf("%q", all)
+	}
+	want := "^Return-Path: <sender@b.test>\r\nReceived: from client.test \\(unix socket\\)\r\n\tby mail.test with LMTP id \\w+;\r\n\t.*\r\n" +
+		"Subject: dots\r\n\r\n.\r\n.x\r\n$"
+	if !regexp.MustCompile(want).MatchString(all[0]) {
+		t.Errorf("%q", all[0])
+	}
+	if !strings.HasPrefix(all[1], "Return-Path: <>\r\n") || !strings.Contains(all[1], "\r\n\tfor <alice@mail.test>;\r\n") {
+		t.Errorf("%q", all[1])
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for name, dialogue := range map[string]string{
+		"not SMTP":      "S: 220 .*\nC: EHLO client.test\nS: 500 5.5.1 .*",
+		"too large":     greeting + "C: MAIL FROM:<a@b.test> SIZE=52428801\nS: 552 5.3.4 .*",
+		"no recipient":  greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: DATA\nS: 502 .*",
+		"no sender":     greeting + "C: RCPT TO:<alice@mail.test>\nS: 502 .*",
+		"long command":  greeting + "C: MAIL FROM:<" + strings.Repeat("a", 10000) + "@b.test>\nS: 500 5.4.0 .*",
+		"not an adress": greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice\nS: 501 .*",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			network, address := serve(t, &lmtp.Server{Store: newStore()})
+			dial(t, network, address).play(dialogue)
+		})
+	}
+}
+
+func TestOverQuotaRejects(t *testing.T) {
+	t.Parallel()
+	network, address := serve(t, &lmtp.Server{Store: newStore(), OverQuotaRejects: true})
+	dial(t, network, address).play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<full@mail.test>\nS: 552 5.2.2 .*")
+}
+
+// TestLongLines: mail with lines of any length is taken; so is what needs a
+// file while it waits.
+func TestLongLines(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s, TempDir: t.TempDir()})
+	for _, size := range []int{100, 300_000, 3_000_000} {
+		c := dial(t, network, address)
+		c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\n")
+		long := strings.Repeat("x", size)
+		c.send("Subject: long\r\n\r\n" + long + "\r\n.\r\n")
+		c.play("S: 250 .*\nC: NOOP\nS: 250 .*\n")
+		all := s.Messages("alice")
+		if last := all[len(all)-1]; !strings.HasSuffix(last, "\r\n\r\n"+long+"\r\n") {
+			t.Errorf("line of %d: message of %d octets", size, len(last))
+		}
+	}
+}
+
+// TestSizeLimit: what grows over the limit is refused for every recipient, read
+// to its end, and the connection goes on.
+func TestSizeLimit(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s, Limits: lmtp.Limits{Message: 1000}})
+	c := dial(t, network, address)
+	c.play("S: 220 .*\nC: LHLO x\n" + strings.Repeat("S: 250.*\n", 8))
+	envelope := "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: RCPT TO:<bob@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\n"
+	c.play(envelope)
+	c.send(strings.Repeat(strings.Repeat("x", 98)+"\r\n", 100) + ".\r\n")
+	c.play("S: 552 5.3.4 <alice@mail.test> .*\nS: 552 5.3.4 <bob@mail.test> .*\n" + envelope)
+	c.send("Subject: small\r\n.\r\n")
+	c.play("S: 250 .*\nS: 250 .*\n")
+	if n := len(s.Messages("alice")); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// TestChunking: BDAT (RFC 3030), with chunks that are no lines.
+func TestChunking(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	c := dial(t, network, address)
+	c.play(greeting)
+	for range 3 {
+		c.play("C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: RCPT TO:<late@mail.test>\nS: 250 .*\n")
+		long := strings.Repeat("y", 200_000)
+		c.send("BDAT 14\r\nSubject: bdat\n")
+		c.play("S: 250 2.0.0 Continue\n")
+		c.send(fmt.Sprintf("BDAT %d LAST\r\n\n%s", len(long)+1, long))
+		c.play("S: 250 2.0.0 <alice@mail.test> .*\nS: 452 4.2.2 <late@mail.test> .*\n")
+	}
+	c.play("C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\n")
+	c.send("BDAT 14\r\nSubject: bdat\n")
+	c.play("S: 250 2.0.0 Continue\nC: RSET\nS: 250 .*\nC: NOOP\nS: 250 .*\n")
+	if n := len(s.Messages("alice")); n != 3 {
+		t.Errorf("%d messages; the one that RSET broke off must not be there", n)
+	}
+}
+
+// TestBrokenOff: a client that goes away within its message leaves nothing.
+func TestBrokenOff(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	server := &lmtp.Server{Store: s}
+	network, address := serve(t, server)
+	c := dial(t, network, address)
+	c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\nC: Subject: half\n")
+	c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil { // waits until the connection is done with
+		t.Fatal(err)
+	}
+	if got := s.Messages("alice"); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestPanic: a slip in the store costs one message a temporary answer.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	c := dial(t, network, address)
+	c.play(greeting + `
+		C: MAIL FROM:<a@b.test>
+		S: 250 .*
+		C: RCPT TO:<alice@mail.test>
+		S: 250 .*
+		C: RCPT TO:<panic@mail.test>
+		S: 250 .*
+		C: DATA
+		S: 354 .*
+		C: .
+		S: 250 2.0.0 <alice@mail.test> .*
+		S: 421 4.0.0 <panic@mail.test> .*
+	`)
+	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection goes on: %v", err)
+	}
+	dial(t, network, address).play(greeting)
+}
+
+// TestTooMany: one connection more than there may be is told so.
+func TestTooMany(t *testing.T) {
+	t.Parallel()
+	network, address := serve(t, &lmtp.Server{Store: newStore(), Limits: lmtp.Limits{Connections: 1}})
+	first := dial(t, network, address)
+	first.play(greeting)
+	dial(t, network, address).play("S: 421 4.3.2 mail.test has too many connections\n")
+	first.play("C: QUIT\nS: 221 .*\n")
+	if _, err := first.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	// The place is free once the server has noticed; nothing tells us when.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		line, err := dial(t, network, address).r.ReadString('\n')
+		if err == nil && strings.HasPrefix(line, "220 ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+}
+
+// TestSilence: who says nothing is sent away.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	network, address := serve(t, &lmtp.Server{Store: newStore(), Limits: lmtp.Limits{Timeout: 500 * time.Millisecond}})
+	dial(t, network, address).play("S: 220 .*\nS: 421 4.4.2 .*\n")
+}
+
+// TestShutdown: a message on its way is delivered, whoever waits is sent away.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	s.gate = make(chan struct{})
+	server := &lmtp.Server{Store: s}
+	network, address := serve(t, server)
+	idle, busy := dial(t, network, address), dial(t, network, address)
+	idle.play(greeting)
+	busy.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\nC: Subject: x\n")
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		done <- server.Shutdown(ctx)
+	}()
+	idle.play("S: 421 .*\n")
+	busy.play("C: .\n")
+	close(s.gate)
+	busy.play("S: 250 2.0.0 <alice@mail.test> .*\nS: 421 .*\n")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAbandon: what is not done when Shutdown's patience ends is cut, without a
+// 250.
+func TestAbandon(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	s.gate = make(chan struct{}) // never opens
+	server := &lmtp.Server{Store: s}
+	network, address := serve(t, server)
+	busy := dial(t, network, address)
+	busy.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\nC: x\nC: .\n")
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if answer, _ := busy.r.ReadString('\n'); strings.HasPrefix(answer, "2") {
+		t.Errorf("%q", answer)
+	}
+	if got := s.Messages("alice"); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestUTF8: an internationalised sender (RFC 6531), and one that needs quotes.
+func TestUTF8(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, &lmtp.Server{Store: s}, l)
+	dial(t, "tcp", l.Addr().String()).play(greeting + `
+		C: MAIL FROM:<jürgen@bücher.test> SMTPUTF8
+		S: 250 .*
+		C: RCPT TO:<alice@mail.test>
+		S: 250 .*
+		C: DATA
+		S: 354 .*
+		C: .
+		S: 250 .*
+		C: MAIL FROM:<"a b"@b.test>
+		S: 250 .*
+		C: RCPT TO:<alice@mail.test>
+		S: 250 .*
+		C: DATA
+		S: 354 .*
+		C: .
+		S: 250 .*
+	`)
+	all := s.Messages("alice")
+	if len(all) != 2 || !strings.HasPrefix(all[0], "Return-Path: <jürgen@bücher.test>\r\nReceived: from client.test ([127.0.0.1])\r\n\tby mail.test with UTF8LMTP ") ||
+		!strings.HasPrefix(all[1], "Return-Path: <\"a b\"@b.test>\r\n") {
+		t.Errorf("%q", all)
+	}
+}
+
+// TestForward: another LMTP server's answers pass through.
+func TestForward(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	_ = network
+	f := &lmtp.Forwarder{Address: address, Hostname: "front.test"}
+	front, frontAddress := serve(t, &lmtp.Server{Store: f, Recipient: func(_ context.Context, a string) (string, error) {
+		return strings.Replace(a, "@mail.test", "@inner.test", 1), nil
+	}})
+	dial(t, front, frontAddress).play(greeting + `
+		C: MAIL FROM:<sender@b.test>
+		S: 250 .*
+		C: RCPT TO:<alice@mail.test>
+		S: 250 .*
+		C: RCPT TO:<nobody@mail.test>
+		S: 550 5.1.1 No such user here
+		C: RCPT TO:<full@mail.test>
+		S: 452 4.2.2 Over quota
+		C: RCPT TO:<late@mail.test>
+		S: 250 .*
+		C: DATA
+		S: 354 .*
+		C: Subject: x
+		C:
+		C: ..
+		C: .
+		S: 250 2.0.0 <alice@mail.test> .*
+		S: 452 4.2.2 <late@mail.test> <late@inner.test> Over quota
+	`)
+	all := s.Messages("alice")
+	if len(all) != 1 || !strings.HasPrefix(all[0], "Return-Path: <sender@b.test>\r\nReceived: from front.test ") || !strings.HasSuffix(all[0], "Subject: x\r\n\r\n.\r\n") {
+		t.Errorf("%q", all)
+	}
+	for mailbox, want := range map[string]error{
+		"nobody@x.test": mailstore.ErrUnknown, "full@x.test": mailstore.ErrOverQuota, "damaged@x.test": mailstore.ErrTemporary,
+		"odd@x.test": mailstore.ErrMessage, "alice@x.test": nil,
+	} {
+		if err := f.Deliver(context.Background(), mailbox, strings.NewReader("x\r\n"), ""); !errors.Is(err, want) {
+			t.Errorf("%s: %v", mailbox, err)
+		}
+	}
+	none := &lmtp.Forwarder{Address: filepath.Join(t.TempDir(), "none")}
+	if err := none.Deliver(context.Background(), "alice", strings.NewReader(""), ""); !errors.Is(err, mailstore.ErrTemporary) {
+		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// TestManyAtOnce: deliveries beside each other do not mix.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	var group sync.WaitGroup
+	for i := range 10 {
+		c := dial(t, network, address)
+		group.Go(func() {
+			for j := range 10 {
+				fmt.Fprintf(c, "LHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@mail.test>\r\nDATA\r\n")
+				fmt.Fprintf(c, "Subject: %d.%d\r\n\r\n%s\r\n.\r\nRSET\r\n", i, j, strings.Repeat("z", 1000*i))
+			}
+			fmt.Fprintf(c, "QUIT\r\n")
+			if all, err := io.ReadAll(c.r); err != nil || bytes.Count(all, []byte("<alice@mail.test> OK")) != 10 {
+				t.Errorf("%v: %s", err, all)
+			}
+		})
+	}
+	group.Wait()
+	if n := len(s.Messages("alice")); n != 100 {
+		t.Errorf("%d messages", n)
+	}
+}

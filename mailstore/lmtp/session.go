@@ -1,0 +1,130 @@
+package lmtp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/kpopd/kpopd/mailstore"
+)
+
+// A session is one client's. With BDAT a message is taken in beside the reading
+// of commands, and RSET may come meanwhile: hence the lock.
+type session struct {
+	server *Server
+	client *smtp.Conn
+	conn   *conn
+	log    *slog.Logger
+
+	mu sync.Mutex
+	envelope
+}
+
+// An envelope is what is known of a message before it comes.
+type envelope struct {
+	from string
+	size int64 // as announced; 0: not
+	utf8 bool
+	to   []recipient
+}
+
+// A recipient is an address that was accepted.
+type recipient struct {
+	address string // as the client wrote it
+	mailbox string
+}
+
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	raw := c.Conn().(*conn) //nolint:forcetypeassert // listener makes them
+	return &session{server: s, client: c, conn: raw, log: s.Log.With("remote", remote(raw), "helo", c.Hostname())}, nil
+}
+
+// Mail implements smtp.Session.
+func (s *session) Mail(from string, o *smtp.MailOptions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.envelope = envelope{from: from, size: o.Size, utf8: o.UTF8}
+	return nil
+}
+
+// Rcpt implements smtp.Session: an address is looked up and its mailbox asked
+// whether it takes mail.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	mailbox, err := s.server.Recipient(s.server.working, to)
+	if v, ok := s.server.Store.(mailstore.Verifier); ok && err == nil {
+		err = v.Accepts(s.server.working, mailbox, s.size)
+	}
+	if err != nil {
+		s.log.Info("recipient refused", "to", to, "mailbox", mailbox, "error", err)
+		return answer(err, s.server.OverQuotaRejects)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.to = append(s.to, recipient{to, mailbox})
+	s.conn.set(inEnvelope)
+	return nil
+}
+
+// take begins a message; RSET may have made its envelope empty.
+func (s *session) take() envelope {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.to) > 0 {
+		s.conn.set(inMessage)
+	}
+	return s.envelope
+}
+
+// Data implements smtp.Session, and is not called in LMTP.
+func (s *session) Data(io.Reader) error { return errors.New("lmtp: DATA without LMTP") }
+
+// LMTPData implements smtp.LMTPSession. Nothing is delivered before the message
+// is there whole: a connection that breaks off leaves nothing behind.
+func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	e := s.take()
+	m, err := hold(r, s.server.TempDir)
+	if err != nil {
+		s.log.Info("message not taken in", "from", e.from, "error", err)
+		if refused := (*smtp.SMTPError)(nil); errors.As(err, &refused) {
+			return refused // too large
+		}
+		return answer(err, s.server.OverQuotaRejects)
+	}
+	defer m.drop()
+	for _, to := range e.to {
+		status.SetStatus(to.address, answer(s.deliver(m, &e, to), s.server.OverQuotaRejects))
+	}
+	return nil
+}
+
+func (s *session) deliver(m *held, e *envelope, to recipient) error {
+	err := s.server.Store.Deliver(s.server.working, to.mailbox, io.MultiReader(s.trace(e, to), m.reader()), quotePath(e.from))
+	level, what := slog.LevelInfo, "delivered"
+	switch {
+	case errors.Is(err, mailstore.ErrDamaged):
+		level, what = slog.LevelWarn, "not delivered"
+	case err != nil:
+		what = "not delivered"
+	}
+	attrs := []any{"from", e.from, "to", to.address, "mailbox", to.mailbox, "octets", m.size}
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	}
+	s.log.Log(context.Background(), level, what, attrs...)
+	return err
+}
+
+// Reset implements smtp.Session.
+func (s *session) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.envelope = envelope{}
+	s.conn.set(inCommand)
+}
+
+// Logout implements smtp.Session.
+func (s *session) Logout() error { return nil }
