@@ -12,6 +12,7 @@ import (
 	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/kpop"
 	"github.com/kpopd/kpopd/krb5conf"
+	"github.com/kpopd/kpopd/mailstore/cyrus"
 )
 
 // A Daemon is everything that a Config asks for, made and not yet started.
@@ -23,6 +24,7 @@ type Daemon struct {
 	Acceptor *krb5.Acceptor
 	Profile  *krb5conf.Profile
 	Rules    *rules.Rules
+	Store    *cyrus.Store
 	Ports    map[string]*kpop.Port // by the listener's name
 }
 
@@ -41,8 +43,8 @@ func NewLogger(c config.Log) *slog.Logger {
 // nothing.
 func Build(c *config.Config, log *slog.Logger) (*Daemon, error) {
 	d := &Daemon{Config: c, Log: log, Ports: map[string]*kpop.Port{}}
-	store, err := OpenStore(c, log)
-	if err != nil {
+	var err error
+	if d.Store, err = OpenStore(c, log); err != nil {
 		return nil, err
 	}
 	if err := d.kerberos(); err != nil {
@@ -52,7 +54,7 @@ func Build(c *config.Config, log *slog.Logger) (*Daemon, error) {
 		return nil, err
 	}
 	d.Server = &kpop.Server{
-		Hostname: c.Hostname, Implementation: "kpopd", Directory: d.Rules, Store: store, Log: log, Limits: limits(c.Limits),
+		Hostname: c.Hostname, Implementation: "kpopd", Directory: announcing(d.Rules, d.Store.POP()), Store: d.Store, Log: log, Limits: limits(c.Limits),
 	}
 	return d, d.makePorts()
 }

@@ -1,26 +1,54 @@
 package assemble
 
 import (
+	"context"
 	"log/slog"
 
+	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/mailstore/cyrus"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
 // OpenStore gives the maildrops of the spool; what kpopd cannot serve of Cyrus's
-// options is logged by name.
+// options, or has in its own file, is logged by name.
 func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
-	spool, err := imapdconf.Read(c.Spool.ImapdConf)
+	spool, err := spoolConfig(c)
 	if err != nil {
 		return nil, err
 	}
 	for _, option := range spool.Unsupported() {
 		log.Warn("imapd.conf has what kpopd cannot serve", "option", option)
 	}
-	spool.ReadOnly = spool.ReadOnly || c.Spool.Mode == "readonly"
+	for _, option := range spool.Elsewhere() {
+		log.Info("imapd.conf has what kpopd does not read there", "option", option)
+	}
 	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log})
+}
+
+func spoolConfig(c *config.Config) (*imapdconf.Config, error) {
+	spool, err := imapdconf.ReadWith(c.Spool.ImapdConf, c.Spool.ImapdOptions())
+	if err != nil {
+		return nil, err
+	}
+	spool.ReadOnly = spool.ReadOnly || c.Spool.Mode == "readonly"
+	return spool, nil
 }
 
 // modes are what spool.mode may hold.
 var modes = map[string]cyrus.Mode{"shared": cyrus.Shared, "embedded": cyrus.Embedded, "readonly": cyrus.ReadOnly}
+
+// announcing gives accounts that name no retention and no delay those of
+// popexpiretime and popminpoll, as Cyrus's pop3d announces them.
+func announcing(d auth.Directory, pop imapdconf.POP) auth.Directory {
+	return auth.DirectoryFunc(func(ctx context.Context, id auth.Identity) (auth.Account, error) {
+		account, err := d.Lookup(ctx, id)
+		if account.Retention == 0 {
+			account.Retention = pop.ExpireTime
+		}
+		if account.LoginDelay == 0 {
+			account.LoginDelay = pop.MinPoll
+		}
+		return account, err
+	})
+}

@@ -31,6 +31,7 @@ type Config struct {
 	Identity Identity  `mapstructure:"identity"`
 	LDAP     LDAP      `mapstructure:"ldap"`
 	Spool    Spool     `mapstructure:"spool"`
+	LMTP     LMTP      `mapstructure:"lmtp"`
 	Limits   Limits    `mapstructure:"limits"`
 }
 
@@ -63,6 +64,7 @@ func (c *Config) tables() []table {
 		{"identity", &c.Identity},
 		{"ldap", &c.LDAP},
 		{"spool", &c.Spool},
+		{"lmtp", &c.LMTP},
 		{"limits", &c.Limits},
 	}
 }

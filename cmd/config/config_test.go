@@ -49,6 +49,11 @@ func TestFaultsAreNamed(t *testing.T) {
 		"half a key":    {"[tls]\ncertificate = \"/x\"", "tls"},
 		"bad address":   {"[listen.a]\naddress = \"110\"\nprotocol = \"pop3\"", "listen.a.address"},
 		"wrong type":    {"[limits]\nconnections = \"many\"", "connections"},
+		"LMTP for all":  {"[lmtp]\nlisten = \"0.0.0.0:24\"", "lmtp.listen"},
+		"LMTP nowhere":  {"[lmtp]\nlisten = \"lmtp\"", "lmtp.listen"},
+		"socket mode":   {"[lmtp]\nsocket_mode = \"rw\"", "lmtp.socket_mode"},
+		"no spool":      {"[spool]\nimapd_conf = \"\"", "spool.imapd_conf"},
+		"odd option":    {"[spool.options]\npopminpoll = 1.5", "spool.options.popminpoll"},
 		"not TOML":      {"[limits", "config"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -70,7 +70,11 @@ func (d *daemon) run(ctx context.Context, listeners map[string]net.Listener) err
 		return err
 	}
 	go d.reloadOnHUP(working)
-	failed := make(chan error, len(listeners))
+	failed := make(chan error, len(listeners)+1)
+	stopLMTP, err := d.startLMTP(failed)
+	if err != nil {
+		return err
+	}
 	for name, l := range listeners {
 		go func() { failed <- d.Server.Serve(working, l, d.Ports[name]) }()
 	}
@@ -86,7 +90,12 @@ func (d *daemon) run(ctx context.Context, listeners map[string]net.Listener) err
 	for _, l := range listeners {
 		_ = l.Close()
 	}
-	err := d.Server.Shutdown(deadline)
+	stopped := make(chan error, 1)
+	go func() { stopped <- stopLMTP(deadline) }()
+	err = d.Server.Shutdown(deadline)
+	if err := <-stopped; err != nil {
+		d.Log.Warn("deliveries were cut off", "error", err)
+	}
 	d.Log.Info("ended")
 	if errors.Is(err, kpop.ErrServerClosed) {
 		return nil

@@ -106,6 +106,9 @@ func (s *Store) Close() error {
 // first.
 func (s *Store) Holders() []Held { return s.holds.list() }
 
+// POP is how imapd.conf tells pop3d to behave.
+func (s *Store) POP() imapdconf.POP { return s.conf.POP }
+
 // name is the mailbox that a login name stands for.
 func (s *Store) name(mailbox string) (imapdconf.Name, error) {
 	if s.conf.POP.Subfolders {

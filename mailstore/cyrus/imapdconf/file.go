@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,17 +27,48 @@ const service = "pop3_"
 
 // Read reads an imapd.conf and the files it includes. Faults are told with
 // file and line; options it does not know are Cyrus's own affair.
-func Read(path string) (*Config, error) {
+func Read(path string) (*Config, error) { return ReadWith(path, nil) }
+
+// ReadWith is Read with options that win over the file's. An empty path reads no
+// file: a site without Cyrus. Among these options one that is not known is a
+// fault, since nobody else reads them.
+func ReadWith(path string, options map[string]string) (*Config, error) {
 	c := Defaults()
 	c.other = map[string]string{}
 	r := reader{config: c, fields: c.fields(), seen: map[string]bool{}, files: map[string]bool{}}
-	if err := r.file(path); err != nil {
-		return nil, fmt.Errorf("imapdconf: %w", err)
+	if path != "" {
+		if err := r.file(path); err != nil {
+			return nil, fmt.Errorf("imapdconf: %w", err)
+		}
+	}
+	r.seen = map[string]bool{} // given twice is meant here
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if err := r.override(strings.ToLower(name), options[name]); err != nil {
+			return nil, fmt.Errorf("imapdconf: option %s: %w", name, err)
+		}
 	}
 	if err := c.Complete(); err != nil {
+		if path == "" {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w (%s)", err, path)
 	}
 	return c, nil
+}
+
+// override takes an option that is not from the file.
+func (r *reader) override(name, value string) error {
+	if !validOption(name) || name[0] == '@' {
+		return errors.New("not an option's name")
+	}
+	bare := strings.TrimPrefix(name, service)
+	if _, known := r.fields[bare]; !known && !isPartitionOption(bare) {
+		return errors.New("kpopd has no use for it; see docs/spool.md for the options there are")
+	}
+	if value == "" || strings.ContainsAny(value, "\x00\r\n") {
+		return errors.New("empty, or more than a line")
+	}
+	return r.option(name, value)
 }
 
 type reader struct {

@@ -240,6 +240,42 @@ func TestByHand(t *testing.T) {
 	}
 }
 
+// TestReadWith: options besides a file, and without one.
+func TestReadWith(t *testing.T) {
+	t.Parallel()
+	c, err := imapdconf.ReadWith("", map[string]string{
+		"configdirectory": "/var/lib/kpopd", "partition-default": "/var/spool/kpopd", "HashImapSpool": "yes", "popminpoll": "5",
+	})
+	if err != nil || !c.Layout.Hash || c.POP.MinPoll != 5*time.Minute || c.Layout.DefaultPartition != "default" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	file := write(t, t.TempDir(), "imapd.conf", minimal+"popminpoll: 1\npop3_uidl_format: courier\n")
+	c, err = imapdconf.ReadWith(file, map[string]string{"popminpoll": "2", "uidl_format": "dovecot"})
+	if err != nil || c.POP.MinPoll != 2*time.Minute || c.POP.UIDL != imapdconf.UIDLDovecot {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for option, value := range map[string]string{
+		"popminpol": "1", "@include": file, "popminpoll": "x", "uidl_format": "", "servername": "a\nb", "a b": "c", "allowapop": "yes",
+	} {
+		if _, err := imapdconf.ReadWith(file, map[string]string{option: value}); err == nil || !strings.Contains(err.Error(), option) {
+			t.Errorf("%s: %v", option, err)
+		}
+	}
+	if _, err := imapdconf.ReadWith("", map[string]string{"popminpoll": "1"}); err == nil || !strings.Contains(err.Error(), "configdirectory") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestElsewhere: what kpopd has in its own file is told by name.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	c := read(t, minimal+"allowapop: no\npop3_sasl_mech_list: PLAIN\nsieveusehomedir: no\n")
+	got := c.Elsewhere()
+	if len(got) != 2 || got[0] != "allowapop: no: see password.apop_file" || !strings.HasPrefix(got[1], "sasl_mech_list: PLAIN: ") {
+		t.Errorf("%q", got)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add([]byte("pop3_popminpoll: 1d2h\n@include: /dev/null\nmetadir-index-x: /y\na: \\\nb\n"))

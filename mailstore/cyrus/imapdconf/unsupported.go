@@ -84,3 +84,37 @@ func refusedOptions() []refusedOption {
 		{"quota_use_conversations", true, "quota cannot be counted without conversations.db"},
 	}
 }
+
+// Elsewhere says, option by option, what imapd.conf tells Cyrus's pop3d or lmtpd
+// that kpopd has in its own file, or does otherwise. Only what is given is told.
+func (c *Config) Elsewhere() []string {
+	var list []string
+	for _, o := range elsewhereOptions() {
+		if value, given := c.other[o.option]; given {
+			list = append(list, fmt.Sprintf("%s: %s: %s", o.option, value, o.advice))
+		}
+	}
+	return list
+}
+
+func elsewhereOptions() []refusedOption {
+	const tickets = "kpopd checks tickets, and passwords against the KDC: see [kerberos] and [password]"
+	return []refusedOption{
+		{option: "allowapop", advice: "see password.apop_file"},
+		{option: "allowplaintext", advice: "see listen.NAME.password_in_clear"},
+		{option: "sasl_pwcheck_method", advice: tickets},
+		{option: "sasl_mech_list", advice: "see listen.NAME.mechanisms"},
+		{option: "sasl_minimum_layer", advice: "see sasl.security_layers and listen.NAME.require_tls"},
+		{option: "tls_required", advice: "see listen.NAME.require_tls"},
+		{option: "tls_server_cert", advice: "see [tls]"},
+		{option: "tls_server_key", advice: "see [tls]"},
+		{option: "loginrealms", advice: "see kerberos.trusted_realms"},
+		{option: "plaintextloginpause", advice: "see limits.failure_delay"},
+		{option: "failedloginpause", advice: "see limits.failure_delay"},
+		{option: "maxlogins_per_user", advice: "see limits.per_user"},
+		{option: "maxlogins_per_host", advice: "see limits.per_address"},
+		{option: "lmtp_downcase_rcpt", advice: "see lmtp.lower_case"},
+		{option: "lmtp_over_quota_perm_failure", advice: "see lmtp.over_quota"},
+		{option: "serverinfo", advice: "kpopd's greeting never tells a version"},
+	}
+}
