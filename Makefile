@@ -6,7 +6,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration lint fuzz clean
+.PHONY: all build deps demo realm realm-down test unit integration lint fuzz chaos clean
 
 all: build
 
@@ -50,6 +50,11 @@ fuzz:
 	@for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+# Each fault of integration/chaos, played many times; ends in a table.
+ROUNDS ?= 20
+chaos: deps build
+	CHAOS_ROUNDS=$(ROUNDS) go test -tags integration -count=1 -timeout 2h ./integration/chaos
 
 clean:
 	rm -rf bin demo

@@ -79,10 +79,7 @@ func (r *Realm) startKDC(ctx context.Context) error {
 	if _, err := r.Kadmin(ctx, script.String()); err != nil {
 		return err
 	}
-	if err := r.daemon("krb5kdc", "/usr/sbin/krb5kdc", "-n", "-r", RealmName); err != nil {
-		return err
-	}
-	return r.listening("krb5kdc", r.Ports.KDC)
+	return r.StartKDC()
 }
 
 // addPrincipals makes users' principals, each with a password and a keytab.

@@ -149,3 +149,30 @@ func choosePort(wanted ...int) (int, error) {
 	}
 	return freePort()
 }
+
+// Signal sends a signal to one of the realm's daemons: kpopd, krb5kdc, slapd.
+func (r *Realm) Signal(name string, s syscall.Signal) error {
+	pid, alive := r.pid(name)
+	if !alive {
+		return fmt.Errorf("integration: %s is not running", name)
+	}
+	return syscall.Kill(pid, s)
+}
+
+// StartKDC starts krb5kdc again over the database that is there.
+func (r *Realm) StartKDC() error {
+	if err := r.daemon("krb5kdc", "/usr/sbin/krb5kdc", "-n", "-r", RealmName); err != nil {
+		return err
+	}
+	return r.listening("krb5kdc", r.Ports.KDC)
+}
+
+// StartSlapd starts slapd again over the database that is there.
+func (r *Realm) StartSlapd(ctx context.Context) error {
+	s := r.LDAP()
+	command := s.Command()
+	if err := r.daemon("slapd", command[0], command[1:]...); err != nil {
+		return err
+	}
+	return s.Await(ctx)
+}

@@ -4,6 +4,7 @@ package player
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -64,6 +65,23 @@ func (p *Peer) Expect(prefix string) string {
 		p.t.Fatalf("S: %q, %v; want %q", line, err, prefix)
 	}
 	return line
+}
+
+// Message reads a message behind its first line, up to the end mark, with the
+// dots of RFC 1939 section 3 taken off.
+func (p *Peer) Message() []byte {
+	p.t.Helper()
+	var out []byte
+	for {
+		line, err := p.In.ReadBytes('\n')
+		if err != nil {
+			p.t.Fatalf("a message ends without its mark: %v", err)
+		}
+		if string(line) == ".\r\n" {
+			return out
+		}
+		out = append(out, bytes.TrimPrefix(line, []byte("."))...)
+	}
 }
 
 // Rest reads until the server closes.

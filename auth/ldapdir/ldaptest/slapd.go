@@ -102,10 +102,11 @@ func Prepare(dir string, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Open finds a server that another process has started in dir on a port.
+// Open finds a server that another process has started in dir on a port. Its
+// Command starts it again on that port alone.
 func Open(dir string, port int) *Server {
 	return &Server{
-		URI: uri("ldap", port), Port: port, AdminDN: adminDN, PasswordFile: filepath.Join(dir, "admin.pw"), dir: dir,
+		URI: uri("ldap", port), Port: port, AdminDN: adminDN, PasswordFile: filepath.Join(dir, "admin.pw"), dir: dir, listen: uri("ldap", port),
 	}
 }
 

@@ -1,0 +1,420 @@
+//go:build integration
+
+package chaos_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/player"
+)
+
+// A row is one fault. Its play breaks something, looks at what a client sees and
+// at the log, and mends it; afterwards alice's maildrop must hold left, octet for
+// octet, and Cyrus must find nothing to mend.
+type row struct {
+	name string
+	play func(t *testing.T)
+	left []int
+}
+
+func TestFaults(t *testing.T) {
+	rows := slicesOf(outages(), keys(), files(), signals(), network(), scarcity())
+	for range rounds() {
+		for _, r := range rows {
+			held := t.Run(r.name, func(t *testing.T) {
+				fill(t, "alice")
+				r.play(t)
+				whole(t, "alice", r.left...)
+			})
+			tries.add(r.name, held)
+		}
+	}
+}
+
+func slicesOf(tables ...[]row) []row {
+	var out []row
+	for _, t := range tables {
+		out = append(out, t...)
+	}
+	return out
+}
+
+// plain is what a login by password is answered, under TLS.
+func plain(t *testing.T, user string) string {
+	t.Helper()
+	password, err := realm.Password(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := player.Dial(t, realm.Ports.POP3S)
+	p.Secure(realm)
+	p.Expect("+OK")
+	p.Send("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)) + "\r\nQUIT\r\n")
+	return p.Expect("")
+}
+
+// outages are other servers that are gone or do not answer. A ticket needs no
+// KDC; whom the directory was never asked about must wait for it.
+func outages() []row {
+	resume := func(name string) func(*testing.T) error {
+		return func(*testing.T) error { return realm.Signal(name, syscall.SIGCONT) }
+	}
+	startKDC := func(*testing.T) error { return realm.StartKDC() }
+	startSlapd := func(t *testing.T) error { return realm.StartSlapd(t.Context()) }
+	return []row{
+		{"KDC killed", outage("krb5kdc", syscall.SIGKILL, startKDC, withoutKDC), all},
+		{"KDC does not answer", outage("krb5kdc", syscall.SIGSTOP, resume("krb5kdc"), withoutKDC), all},
+		{"LDAP killed", outage("slapd", syscall.SIGKILL, startSlapd, withoutLDAP), all},
+		{"LDAP does not answer", outage("slapd", syscall.SIGSTOP, resume("slapd"), withoutLDAP), all},
+	}
+}
+
+// outage stops a server and mends it; during is given a stranger with an AP-REQ
+// from before.
+func outage(name string, how syscall.Signal, mend func(*testing.T) error, during func(t *testing.T, user string, octets []byte)) func(*testing.T) {
+	return func(t *testing.T) {
+		user := "u" + strings.ToLower(rand.Text()[:10])
+		if err := realm.AddUser(t.Context(), user); err != nil {
+			t.Fatal(err)
+		}
+		octets := player.APReq(t, realm, user, "pop")
+		if err := realm.Signal(name, how); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := mend(t); err != nil {
+				t.Error(err)
+			}
+		}()
+		during(t, user, octets)
+	}
+}
+
+func withoutKDC(t *testing.T, user string, octets []byte) {
+	if got := plain(t, "bob"); !strings.HasPrefix(got, "-ERR [SYS/TEMP]") {
+		t.Errorf("a password without a KDC: %q", got)
+	}
+	ticketed(t, user, octets, "+OK")
+}
+
+func withoutLDAP(t *testing.T, user string, octets []byte) {
+	ticketed(t, user, octets, "-ERR [SYS/TEMP]")
+}
+
+// ticketed logs in by an AP-REQ and checks how PASS is answered.
+func ticketed(t *testing.T, user string, octets []byte, answer string) {
+	t.Helper()
+	p, code := player.Sendauth(t, realm, octets)
+	if code != 0 {
+		t.Fatalf("KRB-ERROR %d", code)
+	}
+	p.Play("S: +OK\nC: USER " + user + "\nS: +OK\nC: PASS x\nS: " + answer + "\nC: QUIT\n")
+	p.Rest()
+}
+
+// keys are what can happen to the keytab under a running daemon.
+func keys() []row {
+	keytab := func() string { return realm.Path("server.keytab") }
+	replace := func(t *testing.T, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(keytab()+".new", b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(keytab()+".new", keytab()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := func(breakIt func(t *testing.T, whole []byte)) func(*testing.T) {
+		return func(t *testing.T) {
+			b, err := os.ReadFile(keytab())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer replace(t, b)
+			breakIt(t, b)
+			player.Login(t, realm, "alice").Play("C: QUIT\nS: +OK\n")
+		}
+	}
+	return []row{
+		{"keytab removed", broken(func(t *testing.T, _ []byte) {
+			if err := os.Remove(keytab()); err != nil {
+				t.Fatal(err)
+			}
+		}), all},
+		{"keytab half written", broken(func(t *testing.T, b []byte) { replace(t, b[:len(b)/2]) }), all},
+		{"keytab empty", broken(func(t *testing.T, _ []byte) { replace(t, nil) }), all},
+		{"key rotated, old ticket and new", rotate, all},
+	}
+}
+
+// rotate gives the service a new key; a ticket from before and one from after
+// are both good.
+func rotate(t *testing.T) {
+	ticket, session, name := player.Ticket(t, realm, "alice", "pop")
+	if _, err := realm.Kadmin(t.Context(), "ktadd -k "+realm.Path("server.keytab")+" pop/"+integration.Host+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	player.Until(t, "the new key", func() bool {
+		_, code := player.Sendauth(t, realm, player.APReq(t, realm, "alice", "pop"))
+		return code == 0
+	})
+	if _, code := player.Sendauth(t, realm, player.Request(t, ticket, session, integration.RealmName, name)); code != 0 {
+		t.Errorf("a ticket from before the rotation: KRB-ERROR %d", code)
+	}
+}
+
+// files are message files that are not what the index says, and an index that
+// is damaged.
+func files() []row {
+	broken := func(breakIt func(t *testing.T, path string)) func(*testing.T) {
+		return func(t *testing.T) {
+			path := file(t, "alice", 3)
+			aside := path + "aside"
+			if err := os.Rename(path, aside); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := os.Rename(aside, path); err != nil {
+					t.Error(err)
+				}
+			}()
+			breakIt(t, path)
+			defer os.Remove(path)
+			p := player.Login(t, realm, "alice")
+			p.Play("C: RETR 3\nS: -ERR\nC: TOP 3 0\nS: -ERR\nC: RETR 2\nS: +OK\nS: ...\nC: STAT\nS: +OK 6\nC: QUIT\nS: +OK\n")
+		}
+	}
+	write := func(b string) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			if err := os.WriteFile(path, []byte(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	good := text("alice", 3)
+	return []row{
+		{"message file missing", broken(func(*testing.T, string) {}), all},
+		{"message file short", broken(write(good[:20])), all},
+		{"message file empty", broken(write("")), all},
+		{"message file longer", broken(write(good + "more\r\n")), all},
+		{"message file a symlink", broken(func(t *testing.T, path string) {
+			if err := os.Symlink("/etc/passwd", path); err != nil {
+				t.Fatal(err)
+			}
+		}), all},
+		{"message file a FIFO", broken(func(t *testing.T, path string) {
+			if err := syscall.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}), all},
+		{"message file a directory", broken(func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}), all},
+		{"index damaged", damagedIndex, all},
+	}
+}
+
+// damagedIndex flips an octet of the second record: the maildrop is refused and
+// stays as it is.
+func damagedIndex(t *testing.T) {
+	path := filepath.Join(filepath.Dir(file(t, "alice", 1)), "cyrus.index")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := append([]byte{}, good...)
+	bad[len(bad)-50] ^= 1
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, code := player.Sendauth(t, realm, player.APReq(t, realm, "alice", "pop"))
+	if code != 0 {
+		t.Fatalf("KRB-ERROR %d", code)
+	}
+	p.Play("S: +OK\nC: USER alice\nS: +OK\nC: PASS x\nS: -ERR [SYS/PERM]\nC: QUIT\n")
+	p.Rest()
+	player.Logged(t, realm, "cyrus.index")
+	if now, err := os.ReadFile(path); err != nil || string(now) != string(bad) {
+		t.Errorf("a refused index was changed, %v", err)
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// signals are SIGHUP, SIGTERM and SIGKILL in every state of a session.
+func signals() []row {
+	type moment struct {
+		name  string
+		begin func(t *testing.T) *player.Peer
+	}
+	moments := []moment{
+		{"before the ticket", func(t *testing.T) *player.Peer { return player.Dial(t, realm.Ports.KPOP) }},
+		{"in sendauth", func(t *testing.T) *player.Peer {
+			p := player.Dial(t, realm.Ports.KPOP)
+			p.Send(player.Hello)
+			return p
+		}},
+		{"in SASL", func(t *testing.T) *player.Peer {
+			p := player.Dial(t, realm.Ports.POP3)
+			p.Play("S: +OK\nC: AUTH GSSAPI\nS: +\n")
+			return p
+		}},
+		{"after USER", func(t *testing.T) *player.Peer {
+			p, _ := player.Sendauth(t, realm, player.APReq(t, realm, "alice", "pop"))
+			p.Play("S: +OK\nC: USER alice\nS: +OK\n")
+			return p
+		}},
+		{"with marks", func(t *testing.T) *player.Peer {
+			p := player.Login(t, realm, "alice")
+			p.Play("C: DELE 1\nS: +OK\nC: DELE 5\nS: +OK\n")
+			return p
+		}},
+		{"in RETR", func(t *testing.T) *player.Peer {
+			p := player.Login(t, realm, "alice")
+			p.Play("C: DELE 1\nS: +OK\nC: RETR 4\nS: +OK\n")
+			return p
+		}},
+	}
+	var rows []row
+	for _, m := range moments {
+		rows = append(rows,
+			row{"SIGHUP " + m.name, func(t *testing.T) {
+				p := m.begin(t)
+				if err := realm.Signal("kpopd", syscall.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+				player.Login(t, realm, "bob").Play("C: QUIT\nS: +OK\n")
+				_ = p.Close()
+			}, all},
+			row{"SIGTERM " + m.name, func(t *testing.T) {
+				p := m.begin(t)
+				if err := realm.Signal("kpopd", syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				_ = p.Close()
+				if err := realm.Restart(); err != nil {
+					t.Fatal(err)
+				}
+			}, all},
+			row{"SIGKILL " + m.name, func(t *testing.T) {
+				m.begin(t)
+				if err := realm.Signal("kpopd", syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				player.Closed(t, realm.Ports.KPOP)
+				if err := realm.StartKpopd(); err != nil {
+					t.Fatal(err)
+				}
+			}, all})
+	}
+	return rows
+}
+
+// network are connections that are cut, half closed, or slow.
+func network() []row {
+	reset := func(p *player.Peer) {
+		if tcp, ok := p.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = p.Close()
+	}
+	half := func(p *player.Peer) {
+		if tcp, ok := p.Conn.(*net.TCPConn); ok {
+			_ = tcp.CloseWrite()
+		}
+		p.Rest()
+	}
+	marked := func(t *testing.T) *player.Peer {
+		p := player.Login(t, realm, "alice")
+		p.Play("C: DELE 2\nS: +OK\n")
+		return p
+	}
+	return []row{
+		{"reset in RETR", func(t *testing.T) {
+			p := marked(t)
+			p.Play("C: RETR 4\nS: +OK\n")
+			reset(p)
+		}, all},
+		{"half closed in RETR", func(t *testing.T) {
+			p := marked(t)
+			p.Send("RETR 4\r\n")
+			half(p)
+		}, all},
+		{"reset in AUTH", func(t *testing.T) {
+			p := player.Dial(t, realm.Ports.POP3)
+			p.Play("S: +OK\nC: AUTH GSSAPI\nS: +\n")
+			reset(p)
+		}, all},
+		{"reset in half a QUIT", func(t *testing.T) {
+			p := marked(t)
+			p.Send("QUI")
+			reset(p)
+		}, all},
+		{"QUIT whole, half closed behind it", func(t *testing.T) {
+			p := marked(t)
+			p.Send("QUIT\r\n")
+			half(p)
+		}, []int{1, 3, 4, 5, 6}},
+		{"one octet at a time", func(t *testing.T) {
+			p := marked(t)
+			for _, c := range "RSET\r\nDELE 6\r\nQUIT\r\n" {
+				p.Send(string(c))
+			}
+			p.Play("S: +OK\nS: +OK\nS: +OK\n")
+		}, []int{1, 2, 3, 4, 5}},
+		{"client that goes on behind QUIT", func(t *testing.T) {
+			p := marked(t)
+			p.Send("QUIT\r\n" + strings.Repeat("NOOP\r\n", 5000))
+			p.Expect("+OK")
+		}, []int{1, 3, 4, 5, 6}},
+	}
+}
+
+// scarcity is a daemon with too little of something.
+func scarcity() []row {
+	return []row{
+		{"no descriptors left", fewDescriptors, all},
+	}
+}
+
+// fewDescriptors takes away the daemon's descriptors while a crowd comes; when
+// it has gone the daemon serves as before.
+func fewDescriptors(t *testing.T) {
+	pid, _ := realm.Pid()
+	tool := realm.Tool(filepath.Join(t.TempDir(), "cc"))
+	limit := func(n string) {
+		t.Helper()
+		if out, err := tool.Run(t.Context(), "prlimit", "--pid", fmt.Sprint(pid), "--nofile="+n); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	out, err := tool.Run(t.Context(), "prlimit", "--pid", fmt.Sprint(pid), "--nofile", "--noheadings", "--raw", "--output=SOFT,HARD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := strings.ReplaceAll(strings.TrimSpace(out), " ", ":")
+	limit("32:")
+	defer limit(before)
+	crowd := make([]net.Conn, 100)
+	for i := range crowd {
+		crowd[i] = player.Dial(t, realm.Ports.POP3).Conn
+	}
+	player.Logged(t, realm, "accept failed")
+	for _, c := range crowd {
+		_ = c.Close()
+	}
+	limit(before)
+	player.Login(t, realm, "bob").Play("C: QUIT\nS: +OK\n")
+}
