@@ -6,7 +6,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration lint fuzz chaos clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint fuzz chaos clean
 
 all: build
 
@@ -43,6 +43,11 @@ unit:
 
 integration: deps build
 	go test -race -timeout 8m -tags integration -count=1 ./integration
+
+# Whether refusals can be told apart: the words of each kind, and the median time
+# of 200 tries of each.
+refusals: deps build
+	go test -tags integration -count=1 -timeout 30m -v -run TestRefusalsAreAlike ./integration -refusals 200
 
 # Ten minutes for each parser; FUZZTIME=30s for a short look.
 FUZZTIME ?= 10m

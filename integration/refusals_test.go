@@ -91,26 +91,6 @@ func TestWhoseMaildrop(t *testing.T) {
 	}
 }
 
-// The same can be asked for beforehand.
-func TestMap(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		says string
-		ok   bool
-	}{
-		{[]string{"alice@REALM.TEST"}, "allowed: mailbox alice", true},
-		{[]string{"alice@REALM.TEST", "--user", "bob", "--why"}, "(krbPrincipalName=alice@REALM.TEST)", false},
-		{[]string{"alice/admin@REALM.TEST"}, "", false},
-		{[]string{"alice@OTHER.TEST"}, "", false},
-	} {
-		args := append([]string{"map", "--config", realm.Path("kpopd.toml")}, c.args...)
-		out, err := exec.CommandContext(t.Context(), realm.Kpop(), args...).CombinedOutput()
-		if (err == nil) != c.ok || !strings.Contains(string(out), c.says) {
-			t.Errorf("kpop map %q: %v, %s", c.args, err, out)
-		}
-	}
-}
-
 // Whatever comes gets an answer, and the server goes on.
 func TestBadInput(t *testing.T) {
 	ports := realm.Ports

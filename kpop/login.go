@@ -31,7 +31,7 @@ func (c *conn) proved(ctx context.Context, here state, began time.Time, id auth.
 	c.refusedLogin(&id, r, err)
 	if r == refDenied || r == refProtocol {
 		c.failures++
-		if !c.sleep(ctx, c.terms.limits.FailureDelay-time.Since(began)) {
+		if !c.sleep(ctx, untilStep(c.terms.limits.FailureDelay, time.Since(began))) {
 			return here, &ending{how: "closed by server"}
 		}
 		if c.failures >= c.terms.limits.AuthFailures {
@@ -39,6 +39,16 @@ func (c *conn) proved(ctx context.Context, here state, began time.Time, id auth.
 		}
 	}
 	return here, r
+}
+
+// untilStep is what is left of the current multiple of step. A refusal goes out
+// at a multiple only: one question to a KDC that takes longer than step is not
+// told from two.
+func untilStep(step, took time.Duration) time.Duration {
+	if step <= 0 {
+		return 0
+	}
+	return step - took%step
 }
 
 // enter is the one door to TRANSACTION: who someone is goes in, the locked

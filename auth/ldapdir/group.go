@@ -85,6 +85,9 @@ func (d *Directory) outside(ctx context.Context, found *ldap.Entry, v values, tr
 		return true, nil
 	}
 	v.dn = found.DN
+	if v.user == "" { // the entry was found by its principal
+		v.user = first(found.GetEqualFoldAttributeValues(d.attributes.User))
+	}
 	if !d.group.filter.answerable(v) {
 		return true, nil
 	}

@@ -141,12 +141,19 @@ func TestSlapdGroups(t *testing.T) {
 	s := slapd(t, ldaptest.Options{})
 	users(t, s)
 	dn := "cn=mail,ou=groups," + ldaptest.Base
-	for _, g := range []ldapdir.Group{{DN: "CN=Mail, ou=groups," + ldaptest.Base}, {Filter: "(&(cn=mail)(member={dn}))", Base: "ou=groups," + ldaptest.Base}} {
+	for _, g := range []ldapdir.Group{{DN: "CN=Mail, ou=groups," + ldaptest.Base}, {Filter: "(&(cn=mail)(member={dn}))", Base: "ou=groups," + ldaptest.Base},
+		{Filter: "(&(uid={user})(memberOf=cn=mail,ou=groups," + ldaptest.Base + "))"}} {
 		o := real(s.URI)
 		o.Group = g
 		d := open(t, o)
 		if in, out := find(t, d, "alice"), find(t, d, "helpdesk"); in != "alice" || out != "outside" {
 			t.Errorf("%s by %+v: %s, %s", dn, g, in, out)
+		}
+		for principal, outside := range map[string]bool{"alice@REALM.TEST": false, "helpdesk@REALM.TEST": true} {
+			e, err := d.Find(t.Context(), rules.Query{Principal: principal, Realm: "REALM.TEST"}, nil)
+			if err != nil || e.Outside != outside {
+				t.Errorf("%s by %+v: outside %t, %v", principal, g, e.Outside, err)
+			}
 		}
 	}
 }

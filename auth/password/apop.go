@@ -28,6 +28,9 @@ type APOP struct {
 	// has proved it.
 	Realm string
 
+	// Names reads john@host and john+host: the secret is john's.
+	Names auth.NamePolicy
+
 	// Secret gives a user's secret, or ErrNoSecret.
 	Secret func(ctx context.Context, user string) (string, error)
 }
@@ -45,11 +48,12 @@ func (a *APOP) Check(ctx context.Context, _ auth.Peer, user, digest, stamp strin
 	if stamp == "" {
 		return nil, fmt.Errorf("password: APOP without a stamp: %w", auth.ErrProtocol)
 	}
+	user, nameErr := a.bare(user)
 	secret, err := a.Secret(ctx, user)
 	if err != nil && !errors.Is(err, ErrNoSecret) {
 		return nil, fmt.Errorf("password: APOP secret: %w", err)
 	}
-	known := err == nil && secret != "" && plainName(user)
+	known := err == nil && nameErr == nil && secret != "" && plainName(user)
 	if !known {
 		secret = rand.Text()
 	}
@@ -63,6 +67,15 @@ func (a *APOP) Check(ctx context.Context, _ auth.Peer, user, digest, stamp strin
 		id.Authcid += "@" + a.Realm
 	}
 	return id, nil
+}
+
+// bare is the user of a login name; with an error it is the name as it came.
+func (a *APOP) bare(name string) (string, error) {
+	n, err := a.Names.Parse(name)
+	if err != nil {
+		return name, err
+	}
+	return n.User, nil
 }
 
 // maxSecrets bounds the file of secrets, in octets.

@@ -8,8 +8,10 @@ import (
 	"net/mail"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/password"
@@ -128,5 +130,37 @@ func TestFileSecrets(t *testing.T) {
 	}
 	if _, err := password.FileSecrets(t.TempDir())(t.Context(), "alice"); !errors.Is(err, auth.ErrPermanent) {
 		t.Errorf("a directory gives %v", err)
+	}
+}
+
+// Digests are guesses as passwords are, and john+a is a guess at john.
+func TestAPOPGuarded(t *testing.T) {
+	t.Parallel()
+	a := &password.APOP{
+		Names:  auth.NamePolicy{Mode: auth.NameSDPS, Hosts: []string{"*"}},
+		Secret: func(_ context.Context, user string) (string, error) { return "secret of " + user, nil },
+	}
+	l := newLimiter(password.LimiterOptions{FirstWait: time.Millisecond, MaxWait: time.Millisecond})
+	guarded := l.GuardAPOP(a)
+	const stamp = "<1@x>"
+	try := func(user, secret string) error {
+		_, err := guarded.Check(t.Context(), auth.Peer{Remote: from("192.0.2.1")}, user, digest(stamp, secret), stamp)
+		return err
+	}
+	for range 50 {
+		if err := try("john@shop.test", "secret of john"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 4 {
+		if err := try("john+h"+strconv.Itoa(n)+".test", "wrong"); !errors.Is(err, auth.ErrDenied) {
+			t.Fatal(n, err)
+		}
+	}
+	if err := try("john", "secret of john"); !errors.Is(err, auth.ErrTemporary) {
+		t.Errorf("behind four wrong digests the right one gives %v", err)
+	}
+	if err := try("../john", "secret of ../john"); !errors.Is(err, auth.ErrDenied) {
+		t.Errorf("a malformed name gives %v", err)
 	}
 }

@@ -126,26 +126,6 @@ func panicText(p any) string {
 	return fmt.Sprintf("%T", p)
 }
 
-// Even makes all refusals of check take the same time: they are held back to
-// the next multiple of step, so that an unknown user, one question to the KDC,
-// cannot be told from a wrong password, two.
-func Even(step time.Duration, check auth.PasswordCheck) auth.PasswordCheck {
-	if step <= 0 {
-		return check
-	}
-	return func(ctx context.Context, peer auth.Peer, user, password string) (*auth.Identity, error) {
-		began := time.Now()
-		id, err := check(ctx, peer, user, password)
-		if !isRefusal(err) {
-			return id, err
-		}
-		if !wait(ctx, step-time.Since(began)%step) {
-			return nil, fmt.Errorf("password: gave up while a refusal was held back: %w", err)
-		}
-		return nil, err
-	}
-}
-
 // isRefusal says whether err counts as ErrDenied, as any error does that is
 // none of the others (auth.Exchange).
 func isRefusal(err error) bool {

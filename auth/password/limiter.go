@@ -120,19 +120,39 @@ func (l *Limiter) GiveBack(remote net.Addr, user string) {
 // refusals: a client must not forget a right password over them.
 func (l *Limiter) Guard(check auth.PasswordCheck) auth.PasswordCheck {
 	return func(ctx context.Context, peer auth.Peer, user, password string) (*auth.Identity, error) {
-		hold, ok := l.Take(peer.Remote, user)
-		if !ok {
-			return nil, fmt.Errorf("password: too many wrong guesses from here: %w", auth.ErrTemporary)
-		}
-		if hold > 0 && !wait(ctx, hold) {
-			return nil, fmt.Errorf("password: gave up while held back for earlier guesses: %w", auth.ErrTemporary)
-		}
-		id, err := check(ctx, peer, user, password)
-		if !isRefusal(err) {
-			l.GiveBack(peer.Remote, user)
-		}
-		return id, err
+		return l.guard(ctx, peer, user, func() (*auth.Identity, error) { return check(ctx, peer, user, password) })
 	}
+}
+
+// guard holds back, checks and counts.
+func (l *Limiter) guard(ctx context.Context, peer auth.Peer, user string, check func() (*auth.Identity, error)) (*auth.Identity, error) {
+	hold, ok := l.Take(peer.Remote, user)
+	if !ok {
+		return nil, fmt.Errorf("password: too many wrong guesses from here: %w", auth.ErrTemporary)
+	}
+	if hold > 0 && !wait(ctx, hold) {
+		return nil, fmt.Errorf("password: gave up while held back for earlier guesses: %w", auth.ErrTemporary)
+	}
+	id, err := check()
+	if !isRefusal(err) {
+		l.GiveBack(peer.Remote, user)
+	}
+	return id, err
+}
+
+// A LimitedAPOP is an APOP behind a Limiter.
+type LimitedAPOP struct {
+	*APOP
+	limiter *Limiter
+}
+
+// GuardAPOP is Guard for digests.
+func (l *Limiter) GuardAPOP(a *APOP) *LimitedAPOP { return &LimitedAPOP{APOP: a, limiter: l} }
+
+// Check is APOP.Check, held back like any other guess.
+func (a *LimitedAPOP) Check(ctx context.Context, peer auth.Peer, user, digest, stamp string) (*auth.Identity, error) {
+	bare, _ := a.bare(user) // a malformed name is a guess too
+	return a.limiter.guard(ctx, peer, bare, func() (*auth.Identity, error) { return a.APOP.Check(ctx, peer, user, digest, stamp) })
 }
 
 // hold says how long the next attempt under key waits. The caller holds mu.

@@ -223,29 +223,3 @@ func TestGuard(t *testing.T) {
 		t.Errorf("a cancelled wait gives %v", err)
 	}
 }
-
-func TestEven(t *testing.T) {
-	t.Parallel()
-	const step = 250 * time.Millisecond
-	for _, c := range []struct {
-		err  error
-		held bool
-	}{{auth.ErrDenied, true}, {errors.New("other"), true}, {auth.ErrTemporary, false}, {auth.ErrPermanent, false}, {nil, false}} {
-		check := password.Even(step, func(context.Context, auth.Peer, string, string) (*auth.Identity, error) {
-			return &auth.Identity{}, c.err
-		})
-		began := time.Now()
-		_, err := check(t.Context(), auth.Peer{}, "", "")
-		if took := time.Since(began); !errors.Is(err, c.err) || c.held != (took >= step) {
-			t.Errorf("%v comes back as %v after %s", c.err, err, took)
-		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	_, err := password.Even(time.Hour, func(context.Context, auth.Peer, string, string) (*auth.Identity, error) {
-		return nil, auth.ErrDenied
-	})(ctx, auth.Peer{}, "", "")
-	if !errors.Is(err, auth.ErrDenied) {
-		t.Errorf("a cancelled wait gives %v", err)
-	}
-}

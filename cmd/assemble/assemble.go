@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/kpopd/kpopd/auth/krb5"
+	"github.com/kpopd/kpopd/auth/ldapdir"
+	"github.com/kpopd/kpopd/auth/password"
 	"github.com/kpopd/kpopd/auth/rules"
 	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/kpop"
@@ -25,6 +27,8 @@ type Daemon struct {
 	Profile  *krb5conf.Profile
 	Rules    *rules.Rules
 	Store    *cyrus.Store
+	Limiter  *password.Limiter     // of guesses
+	LDAP     *ldapdir.Directory    // nil without one
 	Ports    map[string]*kpop.Port // by the listener's name
 }
 
@@ -53,8 +57,10 @@ func Build(c *config.Config, log *slog.Logger) (*Daemon, error) {
 	if d.Rules, err = d.directory(); err != nil {
 		return nil, err
 	}
+	d.Limiter = limiter(c.Guesses)
 	d.Server = &kpop.Server{
 		Hostname: c.Hostname, Implementation: "kpopd", Directory: announcing(d.Rules, d.Store.POP()), Store: d.Store, Log: log, Limits: limits(c.Limits),
+		Observer: kpop.Observer{Refused: d.chargeRefusal},
 	}
 	return d, d.makePorts()
 }

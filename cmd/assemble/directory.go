@@ -5,6 +5,7 @@ import (
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/rules"
+	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/krb5conf"
 )
 
@@ -18,7 +19,8 @@ func (d *Daemon) directory() (*rules.Rules, error) {
 		Names:  d.names(),
 		Realms: rules.Realms{Default: realm, Trusted: d.Config.Kerberos.TrustedRealms, Instances: i.Instances},
 		Local:  rules.Local{Map: local.Map, Explain: explainLocal(local)},
-		Acting: i.Acting, Log: d.Log,
+		Order:  origins(i.Order),
+		Acting: acting(i.Acting), HostMailbox: i.HostMailbox, Log: d.Log,
 	}
 	if err := r.Names.Check(); err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
@@ -40,9 +42,29 @@ func (d *Daemon) source() (rules.Source, error) {
 	case "file":
 		return rules.OpenAccounts(d.Config.Identity.Accounts, d.Log)
 	case "ldap":
-		return d.newLDAP()
+		var err error
+		d.LDAP, err = d.newLDAP()
+		return d.LDAP, err
 	}
 	return nil, nil //nolint:nilnil // the local name is the mailbox
+}
+
+// origins carries the configuration's words over into the room's.
+func origins(order []string) []rules.Origin {
+	words := map[string]rules.Origin{"map": rules.FromMap, "directory": rules.FromSource, "auth_to_local": rules.FromLocal}
+	out := make([]rules.Origin, 0, len(order))
+	for _, word := range order {
+		out = append(out, words[word])
+	}
+	return out
+}
+
+func acting(list []config.Acting) map[string][]string {
+	out := map[string][]string{}
+	for _, a := range list {
+		out[a.Who] = append(out[a.Who], a.For...)
+	}
+	return out
 }
 
 // names is the one setting by which login names are read, for passwords and for

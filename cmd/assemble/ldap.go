@@ -4,9 +4,11 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/kpopd/kpopd/auth/ldapdir"
 	"github.com/kpopd/kpopd/auth/ldapdir/gssbind"
+	"github.com/kpopd/kpopd/cmd/config"
 )
 
 // newLDAP makes the directory; no server is asked before the first login.
@@ -25,12 +27,31 @@ func (d *Daemon) newLDAP() (*ldapdir.Directory, error) {
 			Base: c.Base, Scope: c.Scope, Filter: c.Filter, PrincipalFilter: c.PrincipalFilter, HostFilter: c.HostFilter,
 		},
 		Attributes: ldapdir.Attributes{
-			User: a.User, Mailbox: a.Mailbox, Aliases: a.Aliases, Enabled: a.Enabled, Locked: a.Locked, Home: a.Home,
+			User: a.User, Mailbox: a.Mailbox, MailboxLocalPart: a.LocalPart, Aliases: a.Aliases,
+			Enabled: a.Enabled, Locked: a.Locked, LockedBits: a.LockBits, Home: a.Home, Secret: a.APOP,
 			LocalHome: d.Config.Hostname, Protocols: a.Protocols, ActsFor: a.ActsFor, UIDStyle: a.UIDStyle, Retention: a.Retention,
 		},
-		Group: ldapdir.Group{DN: c.Group},
-		Log:   d.Log,
+		Group:  ldapGroup(c),
+		Limits: ldapdir.Limits{Connect: c.ConnectTimeout, Operation: c.Timeout, Connections: c.Connections},
+		Cache:  ldapdir.CacheLimits{Entries: c.Cache.Entries, Found: c.Cache.Found, NotFound: c.Cache.NotFound, Stale: stale(c.Cache.Stale)},
+		Log:    d.Log,
 	})
+}
+
+// ldapGroup is by memberOf or by a search.
+func ldapGroup(c config.LDAP) ldapdir.Group {
+	if c.Group == "" && c.GroupFilter == "" {
+		return ldapdir.Group{}
+	}
+	return ldapdir.Group{DN: c.Group, Attribute: c.GroupAttribute, Filter: c.GroupFilter, Base: c.GroupBase}
+}
+
+// stale keeps zero apart from the room's default: it says never.
+func stale(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 func (d *Daemon) ldapBind() ldapdir.Bind {

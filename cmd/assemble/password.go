@@ -1,13 +1,19 @@
 package assemble
 
 import (
+	"context"
 	"errors"
+	"strings"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/password"
+	"github.com/kpopd/kpopd/auth/rules"
+	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/kpop"
 )
 
+// passwords is the one place that sees them. The name is read first, so that
+// john+a and john+b are guesses at the same user.
 func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 	if d.Config.Password.Check == "none" {
 		return nil, nil //nolint:nilnil // no check is the answer
@@ -20,15 +26,55 @@ func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 		Timeout: d.Config.Password.Timeout, Slots: make(chan struct{}, d.Config.Password.Concurrent), Log: d.Log,
 		UDPLimit: d.Profile.UDPLimit(),
 	}
-	return d.names().Strip(k.Check), nil
+	return d.names().Strip(d.Limiter.Guard(k.Check)), nil
 }
 
-// apop is nil, which offers none, unless a file of secrets is named.
+// apop is nil, which offers none, unless secrets are configured.
 func (d *Daemon) apop() kpop.APOP {
-	if d.Config.Password.APOPFile == "" {
+	var secret func(context.Context, string) (string, error)
+	switch {
+	case d.Config.LDAP.Attributes.APOP != "":
+		secret = d.directorySecret
+	case d.Config.Password.APOPFile != "":
+		secret = password.FileSecrets(d.Config.Password.APOPFile)
+	default:
 		return nil
 	}
-	return &password.APOP{
-		Hostname: d.Config.Hostname, Realm: d.Profile.DefaultRealm(), Secret: password.FileSecrets(d.Config.Password.APOPFile),
+	return d.Limiter.GuardAPOP(&password.APOP{
+		Hostname: d.Config.Hostname, Realm: d.Profile.DefaultRealm(), Names: d.names(), Secret: secret,
+	})
+}
+
+// directorySecret makes an entry that is not there, or has no secret, a user
+// who cannot use APOP.
+func (d *Daemon) directorySecret(ctx context.Context, user string) (string, error) {
+	secret, err := d.LDAP.Secret(ctx, user)
+	var refusal *rules.Refusal
+	if errors.As(err, &refusal) {
+		return "", password.ErrNoSecret
 	}
+	return secret, err
+}
+
+func limiter(g config.Guesses) *password.Limiter {
+	return password.NewLimiter(password.LimiterOptions{
+		IPv4Bits: g.IPv4Prefix, IPv6Bits: g.IPv6Prefix, FreePrefix: g.FreePerAddress, FreeUser: g.FreePerUser,
+		Fade: g.Fade, FirstWait: g.FirstWait, MaxWait: g.MaxWait,
+	})
+}
+
+// chargeRefusal makes a right password that the directory refuses cost what a
+// wrong one costs: else the wait would tell them apart.
+func (d *Daemon) chargeRefusal(s kpop.SessionInfo, _ string, cause error) {
+	var refusal *rules.Refusal
+	switch s.Mechanism {
+	case "USER", "PLAIN", "LOGIN", "APOP":
+	default:
+		return
+	}
+	if !errors.As(cause, &refusal) {
+		return
+	}
+	name, _, _ := strings.Cut(s.Authcid, "@")
+	d.Limiter.Take(s.Remote, name)
 }

@@ -28,6 +28,7 @@ type Config struct {
 	KPOP     KPOP      `mapstructure:"kpop"`
 	SASL     SASL      `mapstructure:"sasl"`
 	Password Password  `mapstructure:"password"`
+	Guesses  Guesses   `mapstructure:"guesses"`
 	Identity Identity  `mapstructure:"identity"`
 	LDAP     LDAP      `mapstructure:"ldap"`
 	Spool    Spool     `mapstructure:"spool"`
@@ -61,6 +62,7 @@ func (c *Config) tables() []table {
 		{"kpop", &c.KPOP},
 		{"sasl", &c.SASL},
 		{"password", &c.Password},
+		{"guesses", &c.Guesses},
 		{"identity", &c.Identity},
 		{"ldap", &c.LDAP},
 		{"spool", &c.Spool},

@@ -3,6 +3,8 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,23 +40,53 @@ func TestShippedExample(t *testing.T) {
 	}
 }
 
+// Principals keep their case and their dots.
+func TestActing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, spool := filepath.Join(dir, "kpopd.toml"), filepath.Join(dir, "imapd.conf")
+	text := "hostname = \"x\"\n[listen.a]\naddress = \":110\"\nprotocol = \"pop3\"\n[spool]\nimapd_conf = \"" + spool +
+		"\"\n[identity]\nacting = [ { who = \"pop/front.test@REALM.TEST\", for = [\"Alice.L\", \"*\"] } ]\n"
+	for name, content := range map[string]string{spool: "", file: text} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := config.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []config.Acting{{Who: "pop/front.test@REALM.TEST", For: []string{"Alice.L", "*"}}}
+	if !reflect.DeepEqual(c.Identity.Acting, want) || !slices.Equal(c.Identity.Order, config.Origins) {
+		t.Errorf("%+v", c.Identity)
+	}
+}
+
 func TestFaultsAreNamed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, says string }{
-		"unknown key":   {"hostnam = \"x\"", "hostnam"},
-		"no listener":   {"hostname = \"x\"", "listen"},
-		"host service":  {"[kerberos]\nservices = [\"host\"]", "kerberos.services"},
-		"skew of hours": {"[kerberos]\nclock_skew = \"3h\"", "kerberos.clock_skew"},
-		"short idle":    {"[limits]\nidle_timeout = \"1m\"", "limits.idle_timeout"},
-		"half a key":    {"[tls]\ncertificate = \"/x\"", "tls"},
-		"bad address":   {"[listen.a]\naddress = \"110\"\nprotocol = \"pop3\"", "listen.a.address"},
-		"wrong type":    {"[limits]\nconnections = \"many\"", "connections"},
-		"LMTP for all":  {"[lmtp]\nlisten = \"0.0.0.0:24\"", "lmtp.listen"},
-		"LMTP nowhere":  {"[lmtp]\nlisten = \"lmtp\"", "lmtp.listen"},
-		"socket mode":   {"[lmtp]\nsocket_mode = \"rw\"", "lmtp.socket_mode"},
-		"no spool":      {"[spool]\nimapd_conf = \"\"", "spool.imapd_conf"},
-		"odd option":    {"[spool.options]\npopminpoll = 1.5", "spool.options.popminpoll"},
-		"not TOML":      {"[limits", "config"},
+		"unknown key":         {"hostnam = \"x\"", "hostnam"},
+		"no listener":         {"hostname = \"x\"", "listen"},
+		"host service":        {"[kerberos]\nservices = [\"host\"]", "kerberos.services"},
+		"skew of hours":       {"[kerberos]\nclock_skew = \"3h\"", "kerberos.clock_skew"},
+		"short idle":          {"[limits]\nidle_timeout = \"1m\"", "limits.idle_timeout"},
+		"half a key":          {"[tls]\ncertificate = \"/x\"", "tls"},
+		"bad address":         {"[listen.a]\naddress = \"110\"\nprotocol = \"pop3\"", "listen.a.address"},
+		"wrong type":          {"[limits]\nconnections = \"many\"", "connections"},
+		"LMTP for all":        {"[lmtp]\nlisten = \"0.0.0.0:24\"", "lmtp.listen"},
+		"LMTP nowhere":        {"[lmtp]\nlisten = \"lmtp\"", "lmtp.listen"},
+		"socket mode":         {"[lmtp]\nsocket_mode = \"rw\"", "lmtp.socket_mode"},
+		"no spool":            {"[spool]\nimapd_conf = \"\"", "spool.imapd_conf"},
+		"odd option":          {"[spool.options]\npopminpoll = 1.5", "spool.options.popminpoll"},
+		"not TOML":            {"[limits", "config"},
+		"unknown order":       {"[identity]\norder = [\"ldap\"]", "identity.order"},
+		"an order twice":      {"[identity]\norder = [\"map\", \"map\"]", "identity.order"},
+		"acting for nobody":   {"[identity]\nacting = [ { who = \"a\" } ]", "identity.acting"},
+		"acting misspelt":     {"[identity]\nacting = [ { whom = \"a\" } ]", "whom"},
+		"long wait":           {"[guesses]\nmax_wait = \"2m\"", "guesses.max_wait"},
+		"two sources of APOP": {"[password]\napop_file = \"/x\"\n[ldap.attributes]\napop_secret = \"y\"", "apop_secret"},
+		"simple without name": {"[ldap]\nbind = \"simple\"", "ldap.bind"},
+		"two groups":          {"[ldap]\ngroup = \"cn=a\"\ngroup_filter = \"(cn=a)\"", "ldap.group"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,6 +18,6 @@ func main() {
 	root.AddCommand(loginCommand(), explainCommand(), mapCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "kpop:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }

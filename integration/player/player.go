@@ -47,6 +47,12 @@ func Dial(t testing.TB, port int) *Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return On(t, c)
+}
+
+// On plays over a connection that is there; it ends with the test.
+func On(t testing.TB, c net.Conn) *Peer {
+	t.Helper()
 	t.Cleanup(func() { _ = c.Close() })
 	if err := c.SetDeadline(time.Now().Add(Patience)); err != nil {
 		t.Fatal(err)

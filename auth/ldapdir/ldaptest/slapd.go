@@ -239,7 +239,7 @@ func (s *Server) Await(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-s.ended:
+		case <-s.ended: // nil, and so never, when another runs it
 			text, _ := os.ReadFile(filepath.Join(s.dir, "slapd.log"))
 			return fmt.Errorf("ldaptest: slapd ended: %s", text)
 		case <-ctx.Done():
