@@ -6,7 +6,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint fuzz chaos clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos clean
 
 all: build
 
@@ -48,6 +48,11 @@ integration: deps build
 # of 200 tries of each.
 refusals: deps build
 	go test -tags integration -count=1 -timeout 30m -v -run TestRefusalsAreAlike ./integration -refusals 200
+
+# Everybody against everybody on one spool beside a live Cyrus, a minute in each
+# mode of expunging; make test has a short form.
+race-cyrus: deps build
+	go test -race -tags integration -timeout 30m -count=1 -v -run 'BesideCyrus' ./integration -args -race-time=60s
 
 # Ten minutes for each parser; FUZZTIME=30s for a short look.
 FUZZTIME ?= 10m

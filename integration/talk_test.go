@@ -126,11 +126,14 @@ func imapSubjects(t *testing.T, r *integration.Realm, user string) []string {
 	}
 	defer c.Close() //nolint:errcheck // at the test's end
 	lines, err := c.imap("FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-	if err != nil {
+	if err != nil && !noMessages(err) {
 		t.Fatal(err)
 	}
 	return subjectsIn(lines)
 }
+
+// noMessages: Cyrus refuses to fetch from a mailbox without messages.
+func noMessages(err error) bool { return strings.Contains(err.Error(), "NO No matching messages") }
 
 func subjectsIn(lines []string) []string {
 	var subjects []string
