@@ -43,7 +43,7 @@ func (d *Daemon) source() (rules.Source, error) {
 		return rules.OpenAccounts(d.Config.Identity.Accounts, d.Log)
 	case "ldap":
 		var err error
-		d.LDAP, err = d.newLDAP()
+		d.LDAP, err = d.NewLDAP()
 		return d.LDAP, err
 	}
 	return nil, nil //nolint:nilnil // the local name is the mailbox

@@ -5,25 +5,34 @@ import (
 	"path/filepath"
 
 	"github.com/kpopd/kpopd/auth/krb5"
+	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/krb5conf"
 )
 
-// kerberos finds krb5.conf and the keytab as libkrb5 would, unless they are
-// named.
+// LoadProfile reads the named krb5.conf, or those that libkrb5 would.
+func LoadProfile(c *config.Config) (*krb5conf.Profile, error) {
+	if c.Kerberos.Krb5Conf != "" {
+		return krb5conf.Load(c.Kerberos.Krb5Conf)
+	}
+	return krb5conf.Load(krb5conf.DefaultPaths()...)
+}
+
+// KeytabPath is where the named keytab lies, or the one that libkrb5 would take.
+// p may be nil.
+func KeytabPath(c *config.Config, p *krb5conf.Profile) string {
+	if c.Kerberos.Keytab != "" {
+		return krb5conf.KeytabPath(c.Kerberos.Keytab)
+	}
+	return krb5conf.DefaultKeytab(p)
+}
+
 func (d *Daemon) kerberos() error {
 	k := d.Config.Kerberos
-	paths := krb5conf.DefaultPaths()
-	if k.Krb5Conf != "" {
-		paths = []string{k.Krb5Conf}
-	}
 	var err error
-	if d.Profile, err = krb5conf.Load(paths...); err != nil {
+	if d.Profile, err = LoadProfile(d.Config); err != nil {
 		return err
 	}
-	path := krb5conf.DefaultKeytab(d.Profile)
-	if k.Keytab != "" {
-		path = krb5conf.KeytabPath(k.Keytab)
-	}
+	path := KeytabPath(d.Config, d.Profile)
 	d.Keytab, err = krb5conf.OpenKeytab(path, krb5conf.KeytabOptions{Log: d.Log, Retire: k.RetiredKeys, Loose: k.LooseKeytab})
 	if err != nil {
 		return err

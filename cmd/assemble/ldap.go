@@ -11,8 +11,9 @@ import (
 	"github.com/kpopd/kpopd/cmd/config"
 )
 
-// newLDAP makes the directory; no server is asked before the first login.
-func (d *Daemon) newLDAP() (*ldapdir.Directory, error) {
+// NewLDAP makes the directory; no server is asked before the first login. It
+// needs Profile and Keytab only to bind by GSSAPI.
+func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 	c := d.Config.LDAP
 	roots, err := ldapRoots(c.CA)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // OpenStore gives the maildrops of the spool; what kpopd cannot serve of Cyrus's
 // options, or has in its own file, is logged by name.
 func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
-	spool, err := spoolConfig(c)
+	spool, err := SpoolConfig(c)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,8 @@ func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
 	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log})
 }
 
-func spoolConfig(c *config.Config) (*imapdconf.Config, error) {
+// SpoolConfig reads imapd.conf, with the options of the file over it.
+func SpoolConfig(c *config.Config) (*imapdconf.Config, error) {
 	spool, err := imapdconf.ReadWith(c.Spool.ImapdConf, c.Spool.ImapdOptions())
 	if err != nil {
 		return nil, err

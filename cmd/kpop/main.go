@@ -15,7 +15,7 @@ func main() {
 	root := &cobra.Command{
 		Use: "kpop", Short: "look after kpopd", Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(loginCommand(), explainCommand(), mapCommand())
+	root.AddCommand(loginCommand(), explainCommand(), mapCommand(), doctorCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "kpop:", err)
 		os.Exit(exitStatus(err))

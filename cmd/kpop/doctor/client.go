@@ -24,8 +24,9 @@ type Target struct {
 	Cache string            // ticket cache, a file
 	CA    string            // PEM; empty: the system's
 
-	Profile  *krb5conf.Profile
-	Resolver *net.Resolver // nil: the system's
+	Profile      *krb5conf.Profile // nil when it could not be read
+	ProfileError error
+	Resolver     *net.Resolver // nil: the system's
 }
 
 // WellKnown are the ports of the protocols (RFC 1939, RFC 8314; KPOP has no
@@ -40,7 +41,7 @@ func Client(ctx context.Context, t *Target) *Report {
 	if t.Resolver == nil {
 		t.Resolver = net.DefaultResolver
 	}
-	examineProfile(r.section("krb5.conf"), t.Profile)
+	examineProfile(r.section("krb5.conf"), t.Profile, t.ProfileError)
 	styles := examineNames(ctx, r.section("dns"), t.Resolver, t.Host)
 	if t.Profile != nil && t.Profile.DefaultRealm() != "" && examineKDCs(ctx, r, t.Resolver, t.Profile, "pop/"+t.Host, 5*time.Minute) {
 		t.tickets(r, styles)

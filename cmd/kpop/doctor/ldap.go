@@ -17,6 +17,10 @@ func (s *Site) ldap(ctx context.Context, r *Report) {
 		return
 	}
 	out, answer := r.section("ldap"), 0
+	if s.LDAP.Error != nil {
+		out.wrong("mend [ldap] in "+s.ConfigFile, "%v", s.LDAP.Error)
+		return
+	}
 	for _, server := range s.LDAP.Ping(ctx) {
 		if server.Err != nil {
 			out.warn(ldapRemedy(server.Err.Error()), "%s: %v", server.URL, server.Err)

@@ -10,7 +10,7 @@ import (
 
 // profile says where krb5.conf came from and what it means for kpopd.
 func (s *Site) profile(r *Report) {
-	examineProfile(r.section("krb5.conf"), s.Kerberos.Profile)
+	examineProfile(r.section("krb5.conf"), s.Kerberos.Profile, s.Kerberos.ProfileError)
 	p := s.Kerberos.Profile
 	if p == nil || p.DefaultRealm() == "" {
 		return
@@ -26,9 +26,9 @@ func (s *Site) profile(r *Report) {
 	}
 }
 
-func examineProfile(out section, p *krb5conf.Profile) {
+func examineProfile(out section, p *krb5conf.Profile, err error) {
 	if p == nil {
-		out.wrong("install krb5-config, or set KRB5_CONFIG", "no krb5.conf could be read")
+		out.wrong("install krb5-config, set KRB5_CONFIG, or mend the line it names", "no krb5.conf could be read: %v", err)
 		return
 	}
 	out.ok("read from %s", strings.Join(p.Sources, ", "))

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -744,4 +745,55 @@ func TestBrokenClient(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond) // a ticket's life cannot be shorter
 		expect(t, client(t, target), "ticket", doctor.Wrong, "ended")
 	})
+}
+
+// The command makes a site of the configuration, and fails when it is not sound.
+func TestCommand(t *testing.T) {
+	kpop, err := filepath.Abs("../../../bin/kpop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool := realm.Tool(kinit(t))
+	good := realm.Path("kpopd.toml")
+	toml, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := func(old, replacement string) string {
+		path := filepath.Join(t.TempDir(), "kpopd.toml")
+		text := strings.Replace(string(toml), old, replacement, 1)
+		if text == string(toml) {
+			t.Fatalf("no %q in the configuration", old)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		good bool
+		want string
+	}{
+		{"sound", []string{"--config", good, "--ca", realm.Path("ca.pem"), "--strict"}, true, "0 wrong"},
+		{"sound, as JSON", []string{"--config", good, "--ca", realm.Path("ca.pem"), "--json"}, true, `"grade": "ok"`},
+		{"CA not known", []string{"--config", good}, true, "warning  tls"},
+		{"CA not known, strict", []string{"--config", good, "--strict"}, false, "warning  tls"},
+		{"unknown key", []string{"--config", bad("[log]", "[lag]")}, false, "wrong    config"},
+		{"value out of bounds", []string{"--config", bad(`level = "info"`, `level = "loud"`)}, false, "log.level"},
+		{"no keytab", []string{"--config", bad("/server.keytab", "/nothing.keytab")}, false, "wrong    keytab"},
+		{"no krb5.conf", []string{"--config", bad("/krb5.conf", "/nothing.conf")}, false, "wrong    krb5.conf"},
+		{"no imapd.conf that can be read", []string{"--config", bad("/imapd.conf", "/kpopd.toml")}, false, "wrong    spool"},
+		{"no LDAP password", []string{"--config", bad("/ldap/kpopd.pw", "/ldap/nothing.pw")}, false, "wrong    ldap"},
+		{"a client", []string{"--client", "localhost", "--ca", realm.Path("ca.pem"), "--ports", fmt.Sprintf("kpop=%d,pop3s=%d", realm.Ports.KPOP, realm.Ports.POP3S)}, true, "0 wrong"},
+		{"a client of nothing", []string{"--client", "localhost", "--ports", "kpop=1"}, false, "no port of localhost answers"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, err := tool.Run(t.Context(), kpop, append([]string{"doctor"}, c.args...)...)
+			if (err == nil) != c.good || !strings.Contains(out, c.want) {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
 }

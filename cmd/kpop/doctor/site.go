@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/kpopd/kpopd/auth/ldapdir"
@@ -14,9 +15,10 @@ import (
 
 // A Site is a server's configuration as far as it is examined.
 type Site struct {
-	Hostname string
-	User     string // who kpopd runs as; empty: who runs the doctor
-	StateDir string
+	ConfigFile string
+	Hostname   string
+	User       string // who kpopd runs as; empty: who runs the doctor
+	StateDir   string
 
 	Kerberos    Kerberos
 	Ports       []Port
@@ -29,12 +31,13 @@ type Site struct {
 
 // Kerberos is what tickets are read with.
 type Kerberos struct {
-	Profile  *krb5conf.Profile
-	Keytab   string   // path
-	Loose    bool     // the keytab may be readable by its group
-	Services []string // first components of principals that are taken
-	Skew     time.Duration
-	Trusted  []string // client realms let in besides the default one
+	Profile      *krb5conf.Profile // nil when it could not be read
+	ProfileError error
+	Keytab       string   // path
+	Loose        bool     // the keytab may be readable by its group
+	Services     []string // first components of principals that are taken
+	Skew         time.Duration
+	Trusted      []string // client realms let in besides the default one
 }
 
 // A Port is one listener.
@@ -48,13 +51,15 @@ type Certificate struct {
 
 // LDAP is the directory of accounts.
 type LDAP struct {
-	Ping func(context.Context) []ldapdir.ServerStatus
-	Find func(context.Context, rules.Query, rules.Trace) (rules.Entry, error)
+	Error error // why it could not be made; the rest is nil then
+	Ping  func(context.Context) []ldapdir.ServerStatus
+	Find  func(context.Context, rules.Query, rules.Trace) (rules.Entry, error)
 }
 
 // A Spool is where the maildrops lie.
 type Spool struct {
-	Config *imapdconf.Config
+	Config *imapdconf.Config // nil when it could not be read
+	Error  error             // why the spool cannot be served
 	// Check examines one mailbox and changes nothing.
 	Check   func(ctx context.Context, mailbox string) (faults []string, err error)
 	Mailbox string // the sample; empty: the first user's
@@ -72,9 +77,11 @@ const questionTime = 5 * time.Second
 // Server examines the machine that kpopd runs on.
 func Server(ctx context.Context, s *Site) *Report {
 	r := &Report{}
+	config := r.section("config")
+	config.ok("%s is good", s.ConfigFile)
 	who, err := findAccount(s.User)
 	if err != nil {
-		r.section("config").wrong(fmt.Sprintf("create it (useradd --system %s), or set user to the spool's owner", s.User), "user %q: %v", s.User, err)
+		config.wrong(fmt.Sprintf("create it (useradd --system %s), or set user to the spool's owner", s.User), "user %q: %v", s.User, err)
 		who, _ = findAccount("")
 	}
 	keys := s.keytab(r, who)
@@ -88,6 +95,25 @@ func Server(ctx context.Context, s *Site) *Report {
 	s.ports(ctx, r)
 	s.certificate(r, who)
 	s.denials(ctx, r)
+	return r
+}
+
+// Unusable is the report of a configuration that cannot be read: one line for
+// each fault.
+func Unusable(file string, err error) *Report {
+	r := &Report{}
+	out := r.section("config")
+	faults := strings.Split(err.Error(), "\n  ")
+	if len(faults) > 1 {
+		faults = faults[1:]
+	}
+	for _, fault := range faults {
+		what, remedy, told := strings.Cut(fault, "; ")
+		if !told {
+			remedy = "mend it in " + file + "; the file that comes with kpopd explains every key"
+		}
+		out.wrong(remedy, "%s", what)
+	}
 	return r
 }
 

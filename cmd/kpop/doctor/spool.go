@@ -16,13 +16,19 @@ import (
 // spool examines what imapd.conf says, who may open it, and one mailbox.
 func (s *Site) spool(ctx context.Context, r *Report, who account) {
 	out, conf := r.section("spool"), s.Spool.Config
+	if s.Spool.Error != nil {
+		out.wrong("mend imapd.conf or what it names", "the spool cannot be served: %v", s.Spool.Error)
+	}
 	if conf == nil {
-		return // told by config
+		return
 	}
 	for _, option := range conf.Unsupported() {
 		out.warn("change it in imapd.conf, or do not let kpopd change mailboxes: spool.mode = \"readonly\"", "%s", option)
 	}
 	s.permissions(out, who)
+	if s.Spool.Check == nil {
+		return
+	}
 	mailbox, err := s.sample(ctx)
 	switch {
 	case err != nil:
