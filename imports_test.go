@@ -17,7 +17,10 @@ var rooms = map[string][]string{
 	"mailstore/":      {"mailstore", "mailstore/cyrus/"},
 	"mailstore/lmtp":  {"mailstore"},
 	"krb5conf":        {},
-	"kpop":            {"auth", "mailstore"},
+	"kpop":            {"auth", "mailstore", "kpop/"},
+	"kpop/lang":       {},
+	"kpop/mimepart":   {},
+	"kpop/surrogate":  {"kpop/mimepart"},
 	"cmd/":            nil, // anything: it wires
 	"integration":     nil,
 	"integration/":    nil,

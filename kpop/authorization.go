@@ -18,11 +18,13 @@ type authorization struct {
 }
 
 var authorizationTable = table[*authorization]{
-	"USER": {least: 1, most: 1, shown: 1, run: (*authorization).userCommand},
-	"PASS": {whole: true, run: (*authorization).pass},
-	"APOP": {least: 2, most: 2, shown: 1, run: (*authorization).apop},
+	"USER": {least: 1, most: 1, shown: 1, utf8: true, run: (*authorization).userCommand},
+	"PASS": {whole: true, utf8: true, run: (*authorization).pass},
+	"APOP": {least: 2, most: 2, shown: 1, utf8: true, run: (*authorization).apop},
 	"AUTH": {most: 2, shown: 1, run: (*authorization).auth},
 	"STLS": {run: (*authorization).stls},
+	"UTF8": {run: (*authorization).utf8Command},
+	"LANG": {most: 1, shown: 1, run: (*authorization).language},
 	"CAPA": {run: (*authorization).capa},
 	"QUIT": {run: (*authorization).quit},
 }
@@ -60,7 +62,11 @@ func (a *authorization) userCommand(_ context.Context, cmd *command) (state, err
 	if !a.userAllowed() {
 		return a, a.notInClear()
 	}
-	a.user = string(cmd.arg[0])
+	user, err := preparedName(cmd.arg[0])
+	if err != nil {
+		return a, err
+	}
+	a.user = user
 	a.traceUser(a.user)
 	a.ok("PASS please")
 	return a, nil
@@ -86,7 +92,11 @@ func (a *authorization) pass(ctx context.Context, cmd *command) (state, error) {
 	began := time.Now()
 	ctx, cancel := a.loginContext(ctx)
 	defer cancel()
-	id, err := a.port.Password(ctx, a.peer(), user, string(cmd.rest))
+	var id *auth.Identity
+	password, err := auth.PreparePassword(string(cmd.rest))
+	if err == nil {
+		id, err = a.port.Password(ctx, a.peer(), user, password)
+	}
 	return a.proved(ctx, a, began, named(id, "USER", user), err)
 }
 
@@ -95,7 +105,11 @@ func (a *authorization) apop(ctx context.Context, cmd *command) (state, error) {
 	if a.stamp == "" {
 		return a, refMechanism
 	}
-	user, digest := string(cmd.arg[0]), string(cmd.arg[1])
+	user, err := preparedName(cmd.arg[0])
+	if err != nil {
+		return a, err
+	}
+	digest := string(cmd.arg[1])
 	a.traceUser(user)
 	began := time.Now()
 	ctx, cancel := a.loginContext(ctx)
@@ -120,8 +134,8 @@ func named(id *auth.Identity, mechanism, user string) auth.Identity {
 	return full
 }
 
-// stls gives back a fresh state: the user name and the stamp that were said in
-// clear are forgotten (RFC 2595 section 4).
+// stls gives back a fresh state: the user name, the stamp, UTF8 and the language
+// that were said in clear are forgotten (RFC 2595 section 4).
 func (a *authorization) stls(context.Context, *command) (state, error) {
 	if err := a.upgrade(); err != nil {
 		return a, err

@@ -58,6 +58,28 @@ func BenchmarkRetrFile(b *testing.B) {
 	bench(b, c, "RETR 1\r\n", replyLength(c, "RETR 1\r\n"))
 }
 
+// BenchmarkLegacy compares, for a client with and without UTF8, a message that
+// has no 8-bit header (they must cost the same) with one that has.
+func BenchmarkLegacy(b *testing.B) {
+	body := "\r\n" + strings.Repeat(benchLine, 50)
+	for _, test := range []struct{ name, login, message string }{
+		{"ascii", "", "Subject: x\r\n" + body},
+		{"ascii/UTF8", "UTF8\r\n", "Subject: x\r\n" + body},
+		{"8-bit", "", "Subject: \u00fc\r\n" + body},
+		{"8-bit/UTF8", "UTF8\r\n", "Subject: \u00fc\r\n" + body},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			c := newRig(b, newStore().fill("alice", test.message), nil).dial()
+			c.line()
+			c.send(test.login + "USER alice\r\nPASS " + secret + "\r\n")
+			for range 2 + strings.Count(test.login, "\n") {
+				c.line()
+			}
+			bench(b, c, "RETR 1\r\n", replyLength(c, "RETR 1\r\n"))
+		})
+	}
+}
+
 func BenchmarkTop(b *testing.B) {
 	head := strings.Repeat("X-Header: "+benchLine, 20) + "\r\n"
 	c := benchLogin(b, newStore().fill("alice", head+strings.Repeat(benchLine, 40)), nil)

@@ -16,7 +16,11 @@ func (c *conn) sendCapa(account *auth.Account) {
 	c.putString("TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n")
 	if c.userAllowed() {
 		c.putString("USER\r\n")
+		c.putString("UTF8 USER\r\n") // RFC 6856 section 2.2
+	} else {
+		c.putString("UTF8\r\n")
 	}
+	c.putString("LANG\r\n") // RFC 6856 section 3
 	if c.port.Preamble == nil {
 		c.capaSASL()
 	}

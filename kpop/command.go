@@ -3,6 +3,7 @@ package kpop
 import (
 	"bytes"
 	"context"
+	"unicode/utf8"
 )
 
 // A command is one parsed line. Its slices lie in the read buffer and are good
@@ -12,6 +13,8 @@ type command struct {
 	rest []byte // all that follows the separator after the verb, as sent
 	arg  [2][]byte
 	n    int // arguments; more than two count as three
+
+	eightBit bool // there are octets above 0x7E: good where a row takes UTF-8
 }
 
 // parse splits line, whose end is already off. Verbs are case-insensitive
@@ -22,9 +25,13 @@ type command struct {
 func (c *command) parse(line []byte) *refusal {
 	*c = command{}
 	for _, b := range line {
-		if (b < ' ' && b != '\t') || b > '~' {
+		if (b < ' ' && b != '\t') || b == 0x7f {
 			return refOctets
 		}
+		c.eightBit = c.eightBit || b >= utf8.RuneSelf
+	}
+	if c.eightBit && !utf8.Valid(line) {
+		return refOctets
 	}
 	end := 0
 	for end < len(line) && !blank(line[end]) {
@@ -63,6 +70,7 @@ func blank(b byte) bool { return b == ' ' || b == '\t' }
 type row[S state] struct {
 	least, most int  // arguments
 	whole       bool // one argument that may hold blanks
+	utf8        bool // arguments may be UTF-8
 	shown       int  // arguments a trace may show; the rest is secret by position
 	run         func(S, context.Context, *command) (state, error)
 }
@@ -72,6 +80,9 @@ type table[S state] map[string]row[S]
 // dispatch runs cmd in state s, which is left as it was on a refusal.
 func dispatch[S state](ctx context.Context, t table[S], s S, cmd *command) (state, error) {
 	r, ok := t[string(cmd.verb)]
+	if cmd.eightBit && !(ok && r.utf8) {
+		return s, refOctets
+	}
 	if !ok {
 		return s, refUnknown
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/kpop/lang"
 	"github.com/kpopd/kpopd/mailstore"
 )
 
@@ -49,7 +50,9 @@ type conn struct {
 	since    time.Time
 	first    bool // no line was read yet
 	loggedIn bool
-	layered  bool // a SASL security layer is on
+	layered  bool           // a SASL security layer is on
+	utf8     bool           // UTF8 was sent (RFC 6856 section 2.1)
+	lang     *lang.Language // of texts; nil: English
 	trace    bool
 	asked    uint64 // the server's retraced when trace was decided
 	bad      int    // bad commands

@@ -8,9 +8,9 @@
 // own commands (RFC 1939 section 3), so that a command of another state cannot
 // be run:
 //
-//	authorization  USER PASS APOP AUTH STLS CAPA QUIT
-//	ticketed       USER PASS STLS CAPA QUIT      a ticket came before the greeting (KPOP)
-//	transaction    STAT LIST UIDL RETR TOP DELE NOOP RSET CAPA QUIT
+//	authorization  USER PASS APOP AUTH STLS UTF8 LANG CAPA QUIT
+//	ticketed       USER PASS STLS UTF8 LANG CAPA QUIT      a ticket came before the greeting (KPOP)
+//	transaction    STAT LIST UIDL RETR TOP DELE NOOP RSET LANG CAPA QUIT
 //
 // One function, conn.enter, leads to transaction. UPDATE takes no commands and
 // is therefore no state but what QUIT does.
@@ -29,6 +29,8 @@
 //	RFC 3206  SYS and AUTH codes         reply.go
 //	RFC 4422  SASL                       sasl.go
 //	RFC 5034  AUTH                       sasl.go
+//	RFC 6856  UTF8, LANG                 utf8.go legacy.go lang/
+//	RFC 6858  surrogate messages         surrogate/
 //	RFC 8314  implicit TLS               tls.go
 //
 // # Memory

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/kpop"
+	"github.com/kpopd/kpopd/kpop/lang"
 )
 
 // converse sends input to r, closes the sending side and returns all replies.
@@ -41,6 +42,7 @@ func FuzzSession(f *testing.F) {
 	for _, seed := range []string{
 		"CAPA\r\nQUIT\r\n", "USER alice\r\nPASS x\r\n", "AUTH PLAIN =\r\n", "AUTH X-STEPS\r\n\r\n*\r\n", "STLS\r\n",
 		"STAT\nLIST\nUIDL\nRETR 1\nTOP 2 1\nDELE 1\nRSET\nQUIT\n", "RETR 3\r\nDELE 3\r\nLIST 3\r\nNOOP\r\nQUIT",
+		"LANG es\r\nUTF8\r\nLANG ja\r\nLANG\r\nCAPA\r\nLIST\r\nLANG *\r\n", "USER j\xc3\xbcrgen\r\nUSER \xc3\r\n",
 		"GET / HTTP/1.1\r\n", "\x16\x03\x01", "\x00\x00\x00\x13KRB5", strings.Repeat("x", 600) + "\r\nNOOP\r\n",
 	} {
 		f.Add([]byte(seed))
@@ -59,7 +61,7 @@ func FuzzSession(f *testing.F) {
 	})
 	r.level.Set(slog.LevelWarn)
 	f.Fuzz(func(t *testing.T, input []byte) {
-		store.fill("alice", ".one\r\n", "two\n.\nend", "")
+		store.fill("alice", ".one\r\n", "two\n.\nend", "", "Subject: \xc3\xbc\n\n.\xff")
 		for _, login := range []string{"", "USER alice\r\nPASS " + secret + "\r\n"} {
 			all := r.converse(t, append([]byte(login), input...))
 			checkReplies(t, all, bytes.Count(input, []byte("\n"))+3+strings.Count(login, "\n"))
@@ -89,7 +91,7 @@ func checkReplies(t *testing.T, all []byte, most int) {
 		case n > most:
 			t.Fatalf("more replies than commands in %q", all)
 		case strings.HasPrefix(line, "-ERR "), strings.HasPrefix(line, "+ "):
-		case line == "+OK", strings.HasSuffix(line, " octets"), strings.HasSuffix(line, " messages"), strings.HasSuffix(line, " follow"), strings.HasSuffix(line, " follows"):
+		case line == "+OK", announces(line):
 			if _, err := in.ReadDotBytes(); err != nil {
 				t.Fatalf("no end mark in %q", all)
 			}
@@ -98,6 +100,23 @@ func checkReplies(t *testing.T, all []byte, most int) {
 			t.Fatalf("%q is no reply, in %q", line, all)
 		}
 	}
+}
+
+// announces says whether text follows a status line, in whatever language.
+func announces(line string) bool {
+	all, err := lang.All()
+	if err != nil {
+		panic(err)
+	}
+	for _, l := range all {
+		for _, id := range l.IDs() {
+			follows := id == "octets" || id == "messages" || strings.HasSuffix(id, " follow") || strings.HasSuffix(id, " follows")
+			if follows && strings.HasSuffix(line, " "+l.Text(id)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // FuzzDot holds RETR against textproto's reader: what it gives is the message

@@ -29,6 +29,11 @@ type Port struct {
 	PasswordInClear bool               // plaintext passwords without TLS: a trusted listener
 	APOP            APOP               // nil: no stamp in the greeting, no APOP
 	RequireTLS      bool               // no login of any kind before TLS
+
+	// RefuseLegacy: a client that has not sent UTF8 is refused a message with
+	// octets above 0x7F in its headers, instead of getting a surrogate (RFC 6858).
+	RefuseLegacy bool
+	Language     string // what "LANG *" means, an RFC 5646 tag; empty: en
 }
 
 // APOP is the check behind the APOP command (RFC 1939 section 7).

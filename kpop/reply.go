@@ -91,6 +91,7 @@ func storeRefusal(err error) *refusal {
 
 // ok appends a one-line +OK reply.
 func (c *conn) ok(text string) {
+	text = c.say(text)
 	c.room(len(text) + 6)
 	c.out = append(c.out, "+OK "...)
 	c.out = append(c.out, text...)
@@ -99,7 +100,8 @@ func (c *conn) ok(text string) {
 
 // no appends a -ERR reply.
 func (c *conn) no(r *refusal) {
-	n := len(r.text) + len(r.code) + 8
+	text := c.say(r.text)
+	n := len(text) + len(r.code) + 8
 	c.room(n + 2)
 	start := len(c.out)
 	c.out = append(c.out, "-ERR "...)
@@ -108,7 +110,7 @@ func (c *conn) no(r *refusal) {
 		c.out = append(c.out, r.code...)
 		c.out = append(c.out, "] "...)
 	}
-	c.out = append(c.out, r.text...)
+	c.out = append(c.out, text...)
 	c.endReply(len(c.out) - start)
 }
 

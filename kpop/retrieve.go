@@ -18,6 +18,8 @@ const (
 	smallMessage = 32 << 10
 	// topBlock is the first read of TOP: most headers end within it.
 	topBlock = 16 << 10
+	// maxTextRoom is a reply line with a text in any language, in octets.
+	maxTextRoom = 512
 )
 
 // errShort: the message gave fewer octets than it said it had.
@@ -29,7 +31,7 @@ func (t *transaction) retr(_ context.Context, cmd *command) (state, error) {
 	if err != nil {
 		return t, err
 	}
-	size, err := t.drop.Size(n)
+	size, err := t.size(n)
 	if err != nil {
 		return t, t.refuse("RETR", n, err)
 	}
@@ -62,6 +64,11 @@ func (t *transaction) top(_ context.Context, cmd *command) (state, error) {
 // send sends message n, whole when cut is nil. Nothing but a refusal has gone
 // out when it returns one.
 func (t *transaction) send(n mailstore.Number, size int64, cut *topCutter) error {
+	if _, foreign, err := t.isForeign(n); err != nil {
+		return t.refuse("read", n, err)
+	} else if foreign {
+		return t.sendSurrogate(n, size, cut)
+	}
 	if t.appender != nil {
 		if done, err := t.sendSmall(n, size, cut); done || err != nil {
 			return err
@@ -87,7 +94,7 @@ func (t *transaction) send(n mailstore.Number, size int64, cut *topCutter) error
 // sendSmall reads a small message straight behind its reply line. When it needs
 // no stuffing it is sent as it lies.
 func (t *transaction) sendSmall(n mailstore.Number, size int64, cut *topCutter) (bool, error) {
-	t.room(smallMessage + 64)
+	t.room(smallMessage + maxTextRoom)
 	mark := len(t.out)
 	t.greetMessage(size)
 	start := len(t.out)
@@ -130,13 +137,13 @@ func (t *transaction) restuff(d *dotWriter, text []byte, start int, canonical bo
 
 // greetMessage appends the reply line of RETR, or of TOP when size is not known.
 func (t *transaction) greetMessage(size int64) {
-	t.room(64)
+	t.room(maxTextRoom)
 	mark := len(t.out)
 	t.out = append(t.out, "+OK"...)
 	if size >= 0 {
 		t.out = append(t.out, ' ')
 		t.out = strconv.AppendInt(t.out, size, 10)
-		t.out = append(t.out, " octets"...)
+		t.out = append(append(t.out, ' '), t.say("octets")...)
 	}
 	t.endReply(len(t.out) - mark)
 }

@@ -164,6 +164,18 @@ func (d *memDrop) Close() error {
 	return nil
 }
 
+func (d *memDrop) EightBit() ([]mailstore.Number, error) {
+	var list []mailstore.Number
+	for i, m := range d.messages {
+		var scan mailstore.EightBitScan
+		scan.Add(m.text)
+		if scan.Found {
+			list = append(list, mailstore.Number(i+1))
+		}
+	}
+	return list, nil
+}
+
 type appendDrop struct{ *memDrop }
 
 func (d appendDrop) AppendMessage(dst []byte, n mailstore.Number, limit int64) ([]byte, bool, bool, error) {

@@ -17,9 +17,11 @@ type ticketed struct {
 }
 
 var ticketedTable = table[*ticketed]{
-	"USER": {least: 1, most: 1, shown: 1, run: (*ticketed).userCommand},
-	"PASS": {run: (*ticketed).pass, most: 3},
+	"USER": {least: 1, most: 1, shown: 1, utf8: true, run: (*ticketed).userCommand},
+	"PASS": {run: (*ticketed).pass, most: 3, utf8: true},
 	"STLS": {run: (*ticketed).stls},
+	"UTF8": {run: (*ticketed).utf8Command},
+	"LANG": {most: 1, shown: 1, run: (*ticketed).language},
 	"CAPA": {run: (*ticketed).capa},
 	"QUIT": {run: (*ticketed).quit},
 }
@@ -33,7 +35,11 @@ func (t *ticketed) longLine([]byte) bool          { return false }
 
 // userCommand always agrees: names cannot be probed here, PASS decides.
 func (t *ticketed) userCommand(_ context.Context, cmd *command) (state, error) {
-	t.user = string(cmd.arg[0])
+	user, err := preparedName(cmd.arg[0])
+	if err != nil {
+		return t, err
+	}
+	t.user = user
 	t.traceUser(t.user)
 	t.ok("PASS please")
 	return t, nil

@@ -40,6 +40,7 @@ func (c *conn) startTLS() error {
 		return err
 	}
 	c.tls, c.nc, c.direct, c.ready = secure, secure, nil, nil
+	c.utf8, c.lang = false, nil
 	state := secure.ConnectionState()
 	name := fmt.Sprintf("%s %s", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite))
 	c.secured.Store(&name)

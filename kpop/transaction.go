@@ -21,6 +21,7 @@ type transaction struct {
 	deleted       marks
 	deletedOctets int64
 	retrieved     marks
+	legacy        legacy
 }
 
 var transactionTable = table[*transaction]{
@@ -33,6 +34,8 @@ var transactionTable = table[*transaction]{
 	"*ENV": {least: 1, most: 1, shown: 1, run: (*transaction).env},
 	"NOOP": {run: (*transaction).noop},
 	"RSET": {run: (*transaction).rset},
+	"UTF8": {run: (*transaction).utf8Command},
+	"LANG": {most: 1, shown: 1, run: (*transaction).language},
 	"CAPA": {run: (*transaction).capa},
 	"QUIT": {run: (*transaction).quit},
 }
@@ -45,7 +48,7 @@ func (t *transaction) shown(verb []byte) (int, bool) { return transactionTable.s
 func (t *transaction) longLine([]byte) bool          { return false }
 
 func (t *transaction) stat(context.Context, *command) (state, error) {
-	octets, err := t.drop.Octets()
+	octets, err := t.octets()
 	if err != nil {
 		return t, storeRefusal(err)
 	}
@@ -68,7 +71,7 @@ func (t *transaction) uidl(_ context.Context, cmd *command) (state, error) {
 }
 
 func (t *transaction) appendSize(n mailstore.Number) error {
-	size, err := t.drop.Size(n)
+	size, err := t.size(n)
 	t.out = strconv.AppendInt(t.out, size, 10)
 	return err
 }
@@ -81,7 +84,7 @@ func (t *transaction) appendUniqueID(n mailstore.Number) error {
 // listing answers LIST or UIDL, for one message or for all (RFC 1939 sections 5
 // and 7), a line from what appends one message's value.
 func (t *transaction) listing(cmd *command, value func(*transaction, mailstore.Number) error) (state, error) {
-	const longest = 128 // number, value and line end
+	const longest = 512 // number, value or text, and line end
 	t.room(longest)
 	mark := len(t.out)
 	t.out = append(t.out, "+OK "...)
@@ -98,7 +101,7 @@ func (t *transaction) listing(cmd *command, value func(*transaction, mailstore.N
 		return t, nil
 	}
 	t.out = strconv.AppendInt(t.out, int64(t.drop.Len()-t.deleted.count), 10)
-	t.out = append(t.out, " messages"...)
+	t.out = append(append(t.out, ' '), t.say("messages")...)
 	t.endReply(len(t.out) - mark)
 	for n, last := mailstore.Number(1), mailstore.Number(t.drop.Len()); n <= last && t.wrErr == nil; n++ {
 		if t.deleted.has(n) {
@@ -133,7 +136,7 @@ func (t *transaction) dele(_ context.Context, cmd *command) (state, error) {
 	if err != nil {
 		return t, err
 	}
-	size, err := t.drop.Size(n)
+	size, err := t.size(n)
 	if err != nil {
 		return t, t.refuse("DELE", n, err)
 	}

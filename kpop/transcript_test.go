@@ -43,7 +43,7 @@ func TestTranscript(t *testing.T) {
 
 func play(t *testing.T, archive *txtar.Archive) {
 	head, dialogue, _ := strings.Cut(string(archive.Comment), "\n\n")
-	store := newStore().fill("carol").fill("dave").fill("bob")
+	store := newStore().fill("carol").fill("dave").fill("bob").fill("j\u00fcrgen")
 	var messages []string
 	for _, f := range archive.Files {
 		text := string(f.Data)
@@ -92,6 +92,10 @@ func configure(t *testing.T, s *kpop.Server, p *kpop.Port, key, value string) {
 		store.boxes["alice"].openErr = errSoon
 	case "update fails":
 		store.update = func(changes) error { return errDisk }
+	case "legacy refused":
+		p.RefuseLegacy = true
+	case "language fr":
+		p.Language = "fr"
 	case "mechanisms none":
 		p.Mechanisms = []auth.Mechanism{never}
 	default:

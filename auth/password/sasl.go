@@ -54,15 +54,33 @@ func (p *plain) Next(ctx context.Context, response []byte) ([]byte, *auth.Identi
 	if !ok || len(parts[1]) == 0 || len(parts[2]) == 0 {
 		return nil, nil, broken("PLAIN")
 	}
-	id, err := p.check(ctx, p.peer, string(parts[1]), string(parts[2]))
+	authzid, err := auth.PrepareName(string(parts[0]))
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := prepared(ctx, p.check, p.peer, parts[1], parts[2])
 	if err != nil {
 		return nil, nil, err
 	}
 	id.Mechanism = "PLAIN"
-	if len(parts[0]) > 0 { // else what the name as sent asked for, john@host, stays
-		id.Authzid = string(parts[0])
+	if authzid != "" { // else what the name as sent asked for, john@host, stays
+		id.Authzid = authzid
 	}
 	return nil, id, nil
+}
+
+// prepared checks a name and a password in the form in which they are compared
+// (RFC 4616 section 2).
+func prepared(ctx context.Context, check auth.PasswordCheck, peer auth.Peer, user, password []byte) (*auth.Identity, error) {
+	name, err := auth.PrepareName(string(user))
+	if err != nil {
+		return nil, err
+	}
+	secret, err := auth.PreparePassword(string(password))
+	if err != nil {
+		return nil, err
+	}
+	return check(ctx, peer, name, secret)
 }
 
 // login is the LOGIN mechanism (draft-murchison-sasl-login-00): two questions.
@@ -92,7 +110,7 @@ func (l *login) Next(ctx context.Context, response []byte) ([]byte, *auth.Identi
 		l.user = string(response)
 		return []byte("Password:"), nil, nil
 	}
-	id, err := l.check(ctx, l.peer, l.user, string(response))
+	id, err := prepared(ctx, l.check, l.peer, []byte(l.user), response)
 	if err != nil {
 		return nil, nil, err
 	}

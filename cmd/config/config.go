@@ -33,6 +33,7 @@ type Config struct {
 	LDAP     LDAP      `mapstructure:"ldap"`
 	Spool    Spool     `mapstructure:"spool"`
 	LMTP     LMTP      `mapstructure:"lmtp"`
+	UTF8     UTF8      `mapstructure:"utf8"`
 	Limits   Limits    `mapstructure:"limits"`
 }
 
@@ -67,6 +68,7 @@ func (c *Config) tables() []table {
 		{"ldap", &c.LDAP},
 		{"spool", &c.Spool},
 		{"lmtp", &c.LMTP},
+		{"utf8", &c.UTF8},
 		{"limits", &c.Limits},
 	}
 }

@@ -86,6 +86,8 @@ func TestFaultsAreNamed(t *testing.T) {
 		"long wait":           {"[guesses]\nmax_wait = \"2m\"", "guesses.max_wait"},
 		"two sources of APOP": {"[password]\napop_file = \"/x\"\n[ldap.attributes]\napop_secret = \"y\"", "apop_secret"},
 		"simple without name": {"[ldap]\nbind = \"simple\"", "ldap.bind"},
+		"unknown legacy":      {"[utf8]\nlegacy = \"raw\"", "utf8.legacy"},
+		"no language":         {"[utf8]\nlanguage = \"german?\"", "utf8.language"},
 		"two groups":          {"[ldap]\ngroup = \"cn=a\"\ngroup_filter = \"(cn=a)\"", "ldap.group"},
 	} {
 		t.Run(name, func(t *testing.T) {

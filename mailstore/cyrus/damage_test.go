@@ -343,7 +343,7 @@ func FuzzMailboxHeader(f *testing.F) {
 }
 
 func FuzzStateFiles(f *testing.F) {
-	z := sizeFile{uidValidity: 1, through: 2, odd: []oddSize{{1, 2, 3}}}
+	z := sizeFile{uidValidity: 1, through: 2, odd: []oddSize{{uid: 1, stored: 2, octets: 3, eightBit: true}}}
 	f.Add(z.append(nil))
 	j := journal{before: make([]byte, 160), after: make([]byte, 160), width: 112, numbers: []uint64{3}, records: make([]byte, 112)}
 	f.Add(j.append(nil))

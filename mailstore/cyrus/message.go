@@ -85,8 +85,8 @@ func (d *maildrop) canonical(n mailstore.Number) bool {
 	if !d.measured {
 		return false
 	}
-	_, odd := d.oddSize(d.list.uids[n-1])
-	return !odd
+	o, odd := d.oddSize(d.list.uids[n-1])
+	return !odd || o.octets == o.stored
 }
 
 // openMessage opens message n's file and checks that it is what the record

@@ -15,18 +15,20 @@ import (
 )
 
 // An oddSize is a message that is not stored as it is sent: a line feed in it
-// stands alone, or its last line has no end.
+// stands alone, or its last line has no end, or a header of it has octets above
+// 0x7F (mailstore.EightBiter).
 type oddSize struct {
-	uid    uint32
-	stored int64 // the file's size
-	octets int64 // as RETR sends it; 0: not known yet
+	uid      uint32
+	stored   int64 // the file's size
+	octets   int64 // as RETR sends it; 0: not known yet
+	eightBit bool
 }
 
 // A sizeFile is what is kept of a mailbox between sessions: up to which UID
 // messages have been read through, and which of them are odd. It is a cache:
 // without it, or when anything about it is wrong, messages are read again.
 //
-//	magic 8 | uidvalidity 4 | through 4 | modseq 8 | count 4 | (uid 4, stored 8, octets 8)* | CRC 4
+//	magic 8 | uidvalidity 4 | through 4 | modseq 8 | count 4 | (uid 4, stored 8, octets 8, 8-bit 1)* | CRC 4
 type sizeFile struct {
 	uidValidity uint32
 	through     uint32
@@ -35,9 +37,9 @@ type sizeFile struct {
 }
 
 const (
-	sizeMagic = "kpopoct1"
+	sizeMagic = "kpopoct2"
 	sizeHead  = 28
-	sizeEntry = 20
+	sizeEntry = 21
 
 	maxSizeFile = 256 << 20
 )
@@ -80,6 +82,8 @@ func parseSizes(b []byte) (z sizeFile, ok bool) {
 			uid:    binary.BigEndian.Uint32(e),
 			stored: int64(binary.BigEndian.Uint64(e[4:])),
 			octets: int64(binary.BigEndian.Uint64(e[12:])),
+
+			eightBit: e[20] != 0,
 		})
 	}
 	return z, true
@@ -95,8 +99,16 @@ func (z *sizeFile) append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint32(b, o.uid)
 		b = binary.BigEndian.AppendUint64(b, uint64(o.stored))
 		b = binary.BigEndian.AppendUint64(b, uint64(o.octets))
+		b = append(b, oneIf(o.eightBit))
 	}
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+func oneIf(yes bool) byte {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func (s *Store) saveSizes(key uint64, z *sizeFile) error {
@@ -122,8 +134,8 @@ const (
 	worthSavingOctets   = 128 << 10
 )
 
-// measure finds the messages whose octets are not their file's size. Each is
-// read through once in its life.
+// measure finds the messages that are odd. Each is read through once in its
+// life.
 func (d *maildrop) measure() error {
 	if d.measured {
 		return nil
@@ -181,7 +193,7 @@ func (d *maildrop) measureAll(known, next *sizeFile) (work measuring, err error)
 		}
 		work.messages++
 		work.octets += o.stored
-		if o.octets != o.stored {
+		if o.octets != o.stored || o.eightBit {
 			work.odd = true
 			next.odd = append(next.odd, o)
 			if o.octets != 0 {
@@ -227,24 +239,27 @@ func (d *maildrop) measureFile(i int) (oddSize, error) {
 	defer unix.Close(fd)
 	pooled := d.store.blocks.Get().(*[]byte)
 	defer d.store.blocks.Put(pooled)
-	o.octets, err = measureReader(fd, o.stored, *pooled)
-	if err != nil {
+	if err := o.measure(fd, *pooled); err != nil {
 		return o, fmt.Errorf("cyrus: %s: %w: %w", d.messagePath(i), mailstore.ErrTemporary, err)
 	}
 	return o, nil
 }
 
-func measureReader(fd int, size int64, block []byte) (int64, error) {
-	var c lineCounter
-	for left := size; left > 0; {
+// measure reads the message in fd through.
+func (o *oddSize) measure(fd int, block []byte) error {
+	var lines lineCounter
+	var scan mailstore.EightBitScan
+	for left := o.stored; left > 0; {
 		b := block[:min(left, int64(len(block)))]
 		if err := readFull(fd, b); err != nil {
-			return 0, err
+			return err
 		}
-		c.count(b)
+		lines.count(b)
+		scan.Add(b)
 		left -= int64(len(b))
 	}
-	return size + c.added(size), nil
+	o.octets, o.eightBit = o.stored+lines.added(o.stored), scan.Found
+	return nil
 }
 
 // A lineCounter counts what RETR adds to a message (RFC 1939 section 11).

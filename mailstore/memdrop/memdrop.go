@@ -37,6 +37,8 @@ var (
 	_ mailstore.Deliverer = (*Store)(nil)
 	_ mailstore.Appender  = (*maildrop)(nil)
 	_ mailstore.Rester    = (*maildrop)(nil)
+
+	_ mailstore.EightBiter = (*maildrop)(nil)
 )
 
 // Put adds messages to a mailbox, which need not exist, octets as they are.
@@ -175,6 +177,19 @@ func (d *maildrop) AppendMessage(dst []byte, n mailstore.Number, limit int64) ([
 }
 
 func canonical(b []byte) bool { return sent(b) == int64(len(b)) }
+
+// EightBit implements mailstore.EightBiter.
+func (d *maildrop) EightBit() ([]mailstore.Number, error) {
+	var list []mailstore.Number
+	for i, m := range d.list {
+		var scan mailstore.EightBitScan
+		scan.Add(m.octets)
+		if scan.Found {
+			list = append(list, mailstore.Number(i+1))
+		}
+	}
+	return list, nil
+}
 
 // Rest has nothing to give back.
 func (d *maildrop) Rest() {}

@@ -45,6 +45,7 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"all deleted", allDeleted},
 		{"gone", gone},
 		{"rest", rest},
+		{"8-bit headers", eightBit},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

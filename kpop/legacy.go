@@ -1,0 +1,188 @@
+package kpop
+
+import (
+	"bytes"
+	"io"
+	"slices"
+
+	"github.com/kpopd/kpopd/kpop/surrogate"
+	"github.com/kpopd/kpopd/mailstore"
+)
+
+// A legacy is what a session whose client never sent UTF8 knows of the messages
+// that it must not get as they are (RFC 6856 section 2.1). It is empty for a
+// maildrop without such messages.
+type legacy struct {
+	asked      bool
+	candidates []mailstore.Number // ascending; may have 8-bit headers
+	octets     map[mailstore.Number]int64
+}
+
+// asIs in legacy.octets is a message that only looked like one.
+const asIs = -1
+
+// foreign lists the messages that may have 8-bit headers; none after UTF8.
+func (t *transaction) foreign() ([]mailstore.Number, error) {
+	l := &t.legacy
+	if l.asked {
+		return l.candidates, nil
+	}
+	if eb, ok := t.drop.(mailstore.EightBiter); ok && !t.utf8 {
+		var err error
+		if l.candidates, err = eb.EightBit(); err != nil {
+			return nil, err
+		}
+	}
+	l.asked = true
+	return l.candidates, nil
+}
+
+// isForeign says whether message n has 8-bit headers and the client has not
+// sent UTF8; octets are its surrogate's, as RETR sends them.
+func (t *transaction) isForeign(n mailstore.Number) (octets int64, yes bool, err error) {
+	candidates, err := t.foreign()
+	if err != nil || len(candidates) == 0 {
+		return 0, false, err
+	}
+	if _, found := slices.BinarySearch(candidates, n); !found {
+		return 0, false, nil
+	}
+	octets, known := t.legacy.octets[n]
+	if !known {
+		if octets, err = t.measureSurrogate(n); err != nil {
+			return 0, false, err
+		}
+		if t.legacy.octets == nil {
+			t.legacy.octets = make(map[mailstore.Number]int64)
+		}
+		t.legacy.octets[n] = octets
+	}
+	return octets, octets != asIs, nil
+}
+
+func (t *transaction) measureSurrogate(n mailstore.Number) (int64, error) {
+	m, err := t.drop.Open(n)
+	if err != nil {
+		return 0, err
+	}
+	defer m.Close()
+	r := surrogate.NewReader(io.LimitReader(m, m.Stored()))
+	var count counter
+	if _, err := io.Copy(&count, r); err != nil {
+		return 0, err
+	}
+	if !r.Changed() {
+		return asIs, nil
+	}
+	return count.total(), nil
+}
+
+// size is message n's octets as this client is sent them.
+func (t *transaction) size(n mailstore.Number) (int64, error) {
+	octets, foreign, err := t.isForeign(n)
+	if err != nil || foreign && !t.port.RefuseLegacy {
+		return octets, err
+	}
+	return t.drop.Size(n)
+}
+
+// octets is the sum of size over all messages.
+func (t *transaction) octets() (int64, error) {
+	sum, err := t.drop.Octets()
+	if err != nil || t.port.RefuseLegacy {
+		return sum, err
+	}
+	candidates, err := t.foreign()
+	if err != nil {
+		return 0, err
+	}
+	for _, n := range candidates {
+		own, foreign, err := t.isForeign(n)
+		if err != nil {
+			return 0, err
+		}
+		if !foreign {
+			continue
+		}
+		stored, err := t.drop.Size(n)
+		if err != nil {
+			return 0, err
+		}
+		sum += own - stored
+	}
+	return sum, nil
+}
+
+// sendSurrogate sends what stands for message n.
+func (t *transaction) sendSurrogate(n mailstore.Number, size int64, cut *topCutter) error {
+	if t.port.RefuseLegacy {
+		return refLegacy
+	}
+	m, err := t.drop.Open(n)
+	if err != nil {
+		return t.refuse("open", n, err)
+	}
+	defer m.Close()
+	t.greetMessage(size)
+	d := dotWriter{c: t.conn}
+	if err := t.copySurrogate(surrogate.NewReader(io.LimitReader(m, m.Stored())), &d, cut); err != nil {
+		t.warn("message cut short", n, err)
+		return &ending{how: "message cut short"}
+	}
+	t.finish(n, &d, size)
+	return nil
+}
+
+func (t *transaction) copySurrogate(r io.Reader, d *dotWriter, cut *topCutter) error {
+	block := t.srv.pools.block.Get().(*[blockSize]byte)
+	defer t.srv.pools.block.Put(block)
+	for t.wrErr == nil {
+		got, err := r.Read(block[:topBlock])
+		part, done := block[:got], false
+		if cut != nil {
+			var end int
+			end, done = cut.cut(part)
+			part = part[:end]
+		}
+		d.write(part)
+		switch {
+		case err == io.EOF || done:
+			return t.wrErr
+		case err != nil:
+			return err
+		}
+	}
+	return t.wrErr
+}
+
+// A counter counts what a dotWriter sends (RFC 1939 section 11).
+type counter struct {
+	octets int64
+	last   byte
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.octets += int64(len(p))
+	for rest := p; len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			c.last = rest[len(rest)-1]
+			break
+		}
+		if i > 0 {
+			c.last = rest[i-1]
+		}
+		if c.last != '\r' {
+			c.octets++
+		}
+		c.last, rest = '\n', rest[i+1:]
+	}
+	return len(p), nil
+}
+
+func (c *counter) total() int64 {
+	if c.octets > 0 && c.last != '\n' {
+		return c.octets + 2
+	}
+	return c.octets
+}
