@@ -6,7 +6,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos soak clean
 
 all: build
 
@@ -65,6 +65,11 @@ fuzz:
 ROUNDS ?= 20
 chaos: deps build
 	CHAOS_ROUNDS=$(ROUNDS) go test -tags integration -count=1 -timeout 2h ./integration/chaos
+
+# A crowd of 13,000 for ten minutes; SOAK holds flags of integration/cmd/soak.
+soak: deps build
+	go build -o bin/ ./integration/cmd/soak
+	bin/soak $(SOAK)
 
 clean:
 	rm -rf bin demo

@@ -119,6 +119,12 @@ func (r *Realm) AddUser(ctx context.Context, users ...string) error {
 	return r.account(ctx, users...)
 }
 
+// AddAccounts is AddUser without the principals, for a crowd that somebody else's
+// ticket acts for.
+func (r *Realm) AddAccounts(ctx context.Context, users ...string) error {
+	return r.account(ctx, users...)
+}
+
 // account makes users' entries and maildrops where there are none.
 func (r *Realm) account(ctx context.Context, users ...string) error {
 	directory := r.LDAP()
