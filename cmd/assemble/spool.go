@@ -26,6 +26,17 @@ func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
 	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log})
 }
 
+// OpenSpool is OpenStore for the operator's commands: a folder may be named as
+// user+folder whether or not users may log in to theirs.
+func OpenSpool(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
+	spool, err := SpoolConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	spool.POP.Subfolders = true
+	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log})
+}
+
 // SpoolConfig reads imapd.conf, with the options of the file over it.
 func SpoolConfig(c *config.Config) (*imapdconf.Config, error) {
 	spool, err := imapdconf.ReadWith(c.Spool.ImapdConf, c.Spool.ImapdOptions())

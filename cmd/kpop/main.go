@@ -15,9 +15,9 @@ func main() {
 	root := &cobra.Command{
 		Use: "kpop", Short: "look after kpopd", Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(loginCommand(), explainCommand(), mapCommand(), doctorCommand())
+	root.AddCommand(loginCommand(), explainCommand(), mapCommand(), doctorCommand(), spoolCommand(), deliverCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "kpop:", err)
-		os.Exit(exitStatus(err))
+		os.Exit(status(err))
 	}
 }

@@ -11,15 +11,15 @@ import (
 
 // A Dump is a mailbox for people to look at.
 type Dump struct {
-	Mailbox   string
-	UniqueID  string
-	Partition string
-	Directory string
-	ACL       []cyrusdb.Right
-	Header    *MailboxHeader
-	HeaderCRC string // of cyrus.header, in hexadecimal
-	Index     IndexHeader
-	Records   []Record
+	Mailbox   string          `json:"mailbox"`
+	UniqueID  string          `json:"unique_id"`
+	Partition string          `json:"partition"`
+	Directory string          `json:"directory"`
+	ACL       []cyrusdb.Right `json:"acl"`
+	Header    *MailboxHeader  `json:"header"`
+	HeaderCRC string          `json:"header_crc"` // of cyrus.header, in hexadecimal
+	Index     IndexHeader     `json:"index"`
+	Records   []Record        `json:"records"`
 }
 
 // Dump reads a mailbox's header and records, damaged ones too as far as they

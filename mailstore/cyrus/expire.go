@@ -15,9 +15,9 @@ import (
 
 // Expired is what Expire has done.
 type Expired struct {
-	Messages int   // records and files dropped
-	Octets   int64 // of their files
-	Kept     int   // expunged, but not for long enough
+	Messages int   `json:"messages"` // records and files dropped
+	Octets   int64 `json:"octets"`   // of their files
+	Kept     int   `json:"kept"`     // expunged, but not for long enough
 }
 
 // Expire drops what has been expunged for at least retention, or was marked

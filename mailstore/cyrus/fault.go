@@ -9,9 +9,9 @@ import (
 // A FaultError is damage: what is wrong, and where. It is a
 // mailstore.ErrDamaged.
 type FaultError struct {
-	Path   string // the file
-	Offset int64  // where in it; negative: the file as a whole
-	What   string
+	Path   string `json:"path"`   // the file
+	Offset int64  `json:"offset"` // where in it; negative: the file as a whole
+	What   string `json:"what"`
 }
 
 func (e *FaultError) Error() string {

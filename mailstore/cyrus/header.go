@@ -10,13 +10,13 @@ import (
 
 // A MailboxHeader is what cyrus.header says.
 type MailboxHeader struct {
-	Old       bool   // the three lines of Cyrus 3.4 and before
-	Type      string // new style only
-	Name      string // internal name; new style only
-	UniqueID  string
-	QuotaRoot string // internal name; empty: none
-	ACL       []cyrusdb.Right
-	Flags     []string // keywords by number; an empty one is free
+	Old       bool            `json:"old"`  // the three lines of Cyrus 3.4 and before
+	Type      string          `json:"type"` // new style only
+	Name      string          `json:"name"` // internal name; new style only
+	UniqueID  string          `json:"unique_id"`
+	QuotaRoot string          `json:"quota_root"` // internal name; empty: none
+	ACL       []cyrusdb.Right `json:"acl"`
+	Flags     []string        `json:"flags"` // keywords by number; an empty one is free
 }
 
 const (

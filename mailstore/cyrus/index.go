@@ -8,40 +8,40 @@ import (
 // An IndexHeader is the head of cyrus.index. Numbers are held wider than any
 // version stores them; times are seconds since 1970.
 type IndexHeader struct {
-	Generation    uint64 // first word of cyrus.cache; counts repacks
-	Format        uint64
-	Minor         uint64
-	Start         uint64 // where records begin
-	RecordSize    uint64
-	Records       uint64 // expunged ones too
-	LastAppend    uint64
-	LastUID       uint64
-	QuotaUsed     uint64 // octets of messages not expunged
-	LastLogin     uint64 // by POP
-	UIDValidity   uint64
-	Deleted       uint64
-	Answered      uint64
-	Flagged       uint64
-	Options       uint64
-	Leaked        uint64 // lost records of cyrus.cache
-	HighestModSeq uint64
-	DeletedModSeq uint64
-	Exists        uint64 // messages not expunged
-	FirstExpunged uint64
-	LastRepack    uint64
-	HeaderFileCRC uint64
-	SyncBasic     uint64
-	RecentUID     uint64
-	RecentTime    uint64
-	ShowAfter     uint64 // POP shows what arrived later
-	QuotaAnnot    uint64
-	SyncAnnot     uint64
-	Unseen        uint64
-	CreatedModSeq uint64
-	ChangesEpoch  uint64
-	QuotaDeleted  uint64 // from 18 on
-	QuotaExpunged uint64
-	CRC           uint64
+	Generation    uint64 `json:"generation"` // first word of cyrus.cache; counts repacks
+	Format        uint64 `json:"format"`
+	Minor         uint64 `json:"minor"`
+	Start         uint64 `json:"start"` // where records begin
+	RecordSize    uint64 `json:"record_size"`
+	Records       uint64 `json:"records"` // expunged ones too
+	LastAppend    uint64 `json:"last_append"`
+	LastUID       uint64 `json:"last_uid"`
+	QuotaUsed     uint64 `json:"quota_used"` // octets of messages not expunged
+	LastLogin     uint64 `json:"last_login"` // by POP
+	UIDValidity   uint64 `json:"uid_validity"`
+	Deleted       uint64 `json:"deleted"`
+	Answered      uint64 `json:"answered"`
+	Flagged       uint64 `json:"flagged"`
+	Options       uint64 `json:"options"`
+	Leaked        uint64 `json:"leaked"` // lost records of cyrus.cache
+	HighestModSeq uint64 `json:"highest_modseq"`
+	DeletedModSeq uint64 `json:"deleted_modseq"`
+	Exists        uint64 `json:"exists"` // messages not expunged
+	FirstExpunged uint64 `json:"first_expunged"`
+	LastRepack    uint64 `json:"last_repack"`
+	HeaderFileCRC uint64 `json:"header_file_crc"`
+	SyncBasic     uint64 `json:"sync_basic"`
+	RecentUID     uint64 `json:"recent_uid"`
+	RecentTime    uint64 `json:"recent_time"`
+	ShowAfter     uint64 `json:"show_after"` // POP shows what arrived later
+	QuotaAnnot    uint64 `json:"quota_annot"`
+	SyncAnnot     uint64 `json:"sync_annot"`
+	Unseen        uint64 `json:"unseen"`
+	CreatedModSeq uint64 `json:"created_modseq"`
+	ChangesEpoch  uint64 `json:"changes_epoch"`
+	QuotaDeleted  uint64 `json:"quota_deleted"` // from 18 on
+	QuotaExpunged uint64 `json:"quota_expunged"`
+	CRC           uint64 `json:"crc"`
 }
 
 // Options of a mailbox.

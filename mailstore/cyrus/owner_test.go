@@ -167,7 +167,7 @@ func TestDump(t *testing.T) {
 	s := newMailbox(t)
 	appendMessage(t, s, "alice", "\r\n")
 	b, err := json.Marshal(must(s.Dump(context.Background(), "alice")))
-	if err != nil || !strings.Contains(string(b), `"GUID":"ba8ab5a0280b953aa97435ff8946cbcbb2755a27"`) {
+	if err != nil || !strings.Contains(string(b), `"guid":"ba8ab5a0280b953aa97435ff8946cbcbb2755a27"`) {
 		t.Errorf("%s, %v", b, err)
 	}
 }

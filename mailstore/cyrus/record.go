@@ -3,6 +3,8 @@ package cyrus
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"hash/crc32"
 )
 
@@ -17,23 +19,23 @@ func (g GUID) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
 
 // A Record is one message's entry in cyrus.index.
 type Record struct {
-	UID           uint32
-	InternalDate  uint64
-	SentDate      uint64 // the Date field's day, at midnight of the server's zone
-	Size          uint64
-	HeaderSize    uint64
-	GMTime        uint64 // the Date field
-	CacheOffset   uint64
-	LastUpdated   uint64
-	Flags         Flags
-	UserFlags     [4]uint32
-	SaveDate      uint64
-	CacheVersion  uint64
-	GUID          GUID
-	ModSeq        uint64
-	CID           uint64 // conversation
-	CreatedModSeq uint64
-	CacheCRC      uint32
+	UID           uint32    `json:"uid"`
+	InternalDate  uint64    `json:"internal_date"`
+	SentDate      uint64    `json:"sent_date"` // the Date field's day, at midnight of the server's zone
+	Size          uint64    `json:"size"`
+	HeaderSize    uint64    `json:"header_size"`
+	GMTime        uint64    `json:"gm_time"` // the Date field
+	CacheOffset   uint64    `json:"cache_offset"`
+	LastUpdated   uint64    `json:"last_updated"`
+	Flags         Flags     `json:"flags"`
+	UserFlags     [4]uint32 `json:"user_flags"`
+	SaveDate      uint64    `json:"save_date"`
+	CacheVersion  uint64    `json:"cache_version"`
+	GUID          GUID      `json:"guid"`
+	ModSeq        uint64    `json:"modseq"`
+	CID           uint64    `json:"cid"` // conversation
+	CreatedModSeq uint64    `json:"created_modseq"`
+	CacheCRC      uint32    `json:"cache_crc"`
 }
 
 // Flags are a record's system and internal flags.
@@ -51,6 +53,30 @@ const (
 	FlagUnlinked     Flags = 1 << 30
 	FlagExpunged     Flags = 1 << 31
 )
+
+// Names are the flags in words, and those without a name as one number.
+func (f Flags) Names() []string {
+	names := []string{}
+	for _, each := range []struct {
+		flag Flags
+		name string
+	}{
+		{FlagAnswered, "answered"}, {FlagFlagged, "flagged"}, {FlagDeleted, "deleted"}, {FlagDraft, "draft"}, {FlagSeen, "seen"},
+		{FlagNeedsCleanup, "needs-cleanup"}, {FlagArchived, "archived"}, {FlagUnlinked, "unlinked"}, {FlagExpunged, "expunged"},
+	} {
+		if f&each.flag != 0 {
+			names = append(names, each.name)
+			f &^= each.flag
+		}
+	}
+	if f != 0 {
+		names = append(names, fmt.Sprintf("%#x", uint32(f)))
+	}
+	return names
+}
+
+// MarshalJSON is Names.
+func (f Flags) MarshalJSON() ([]byte, error) { return json.Marshal(f.Names()) }
 
 // residue is the CRC of any octets followed by their CRC in little endian.
 const residue = 0x2144df1c

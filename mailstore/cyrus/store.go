@@ -106,6 +106,9 @@ func (s *Store) Close() error {
 // first.
 func (s *Store) Holders() []Held { return s.holds.list() }
 
+// Directory is configdirectory.
+func (s *Store) Directory() string { return s.conf.Dir }
+
 // POP is how imapd.conf tells pop3d to behave.
 func (s *Store) POP() imapdconf.POP { return s.conf.POP }
 

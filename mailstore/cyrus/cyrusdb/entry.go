@@ -28,8 +28,8 @@ type MailboxEntry struct {
 
 // A Right is one pair of an access control list (RFC 4314).
 type Right struct {
-	Identifier string
-	Rights     string
+	Identifier string `json:"identifier"`
+	Rights     string `json:"rights"`
 }
 
 // TypeFlag is a set of flags of the type string.

@@ -66,6 +66,22 @@ func (n Names) ParseLogin(login string) (Name, error) {
 	return name, name.check()
 }
 
+// Login is the login name that ParseLogin gives the mailbox for; empty for a
+// shared mailbox.
+func (n Names) Login(name Name) string {
+	if !name.IsUser() {
+		return ""
+	}
+	login := name.Parts[1]
+	if folder := name.Parts[2:]; len(folder) > 0 {
+		login += "+" + strings.Join(folder, n.Separator())
+	}
+	if name.Domain != "" {
+		login += "@" + name.Domain
+	}
+	return login
+}
+
 // Separator is the hierarchy separator that clients see.
 func (n Names) Separator() string {
 	if n.UnixHierarchySep {

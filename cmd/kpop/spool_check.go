@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus"
+)
+
+// What kpop spool check exits with.
+const (
+	exitFaults     = 1
+	exitUnexamined = 2
+)
+
+// A report is what check has found in one maildrop.
+type report struct {
+	Login  string             `json:"login"`
+	Faults []cyrus.FaultError `json:"faults"`
+	Error  string             `json:"error,omitempty"` // why it could not be examined
+}
+
+func (o *spool) check() *cobra.Command {
+	return o.jsonFlag(&cobra.Command{
+		Use: "check [USER...]", Short: "recompute all that maildrops say of themselves and tell every fault",
+		Long: `Recompute every CRC, counter, GUID, quota and cross-reference of the maildrops
+named, or of all, and say each fault with its file and offset. Nothing is
+changed; a maildrop is locked for reading while it is examined.
+
+Exit status: 0 when nothing is wrong, 1 when there are faults, 2 when a maildrop
+could not be examined. Cyrus's "reconstruct" mends what this finds.`,
+		RunE: o.run(func(cmd *cobra.Command, args []string) error {
+			names, err := o.named(cmd, args)
+			if err != nil {
+				return &exitError{exitUnexamined, err}
+			}
+			var all []report
+			for _, name := range names {
+				all = append(all, o.examine(cmd, name))
+			}
+			return printReports(cmd.OutOrStdout(), all, o.json)
+		}),
+	})
+}
+
+func (o *spool) examine(cmd *cobra.Command, name string) report {
+	r := report{Login: name, Faults: []cyrus.FaultError{}}
+	faults, err := o.store.Check(cmd.Context(), name)
+	if err != nil {
+		r.Error = strings.TrimPrefix(err.Error(), "cyrus: ")
+		return r
+	}
+	r.Faults = append(r.Faults, faults...)
+	return r
+}
+
+// printReports prints what was found, and gives the exit status as an error.
+func printReports(w io.Writer, all []report, asJSON bool) error {
+	faults, unexamined := 0, 0
+	for _, r := range all {
+		faults += len(r.Faults)
+		if r.Error != "" {
+			unexamined++
+		}
+		for i := range r.Faults {
+			if !asJSON {
+				fmt.Fprintf(w, "%s: %s\n", r.Login, strings.TrimPrefix(r.Faults[i].Error(), "cyrus: "))
+			}
+		}
+		if r.Error != "" && !asJSON {
+			fmt.Fprintf(w, "%s: cannot be examined: %s\n", r.Login, r.Error)
+		}
+	}
+	var err error
+	if asJSON {
+		err = printJSON(w, all)
+	} else {
+		_, err = fmt.Fprintf(w, "%d maildrops, %d faults\n", len(all), faults)
+	}
+	switch {
+	case err != nil:
+		return err
+	case unexamined > 0:
+		return &exitError{exitUnexamined, fmt.Errorf("%d maildrops could not be examined", unexamined)}
+	case faults > 0:
+		return &exitError{exitFaults, errors.New("there are faults")}
+	}
+	return nil
+}
