@@ -28,7 +28,12 @@ func (c *conn) sendCapa(account *auth.Account) {
 		c.putString("STLS\r\n") // RFC 2595 section 4
 	}
 	if account != nil {
-		c.capaAccount(account)
+		c.capaTimes(account.Retention, account.LoginDelay, "")
+		c.capaImplementation()
+	} else if a := c.port.Announce; a.PerUser {
+		c.capaTimes(a.Retention, a.LoginDelay, " USER")
+	} else {
+		c.capaTimes(a.Retention, a.LoginDelay, "")
 	}
 	c.putString(".\r\n")
 }
@@ -54,16 +59,29 @@ func (c *conn) capaSASL() {
 	}
 }
 
-func (c *conn) capaAccount(account *auth.Account) {
-	switch days := int64(account.Retention / (24 * time.Hour)); { // RFC 2449 section 6.7
-	case account.Retention < 0:
-		c.putString("EXPIRE NEVER\r\n")
-	case account.Retention > 0:
-		c.capaNumber("EXPIRE ", days)
+// capaTimes announces how long messages are kept, in whole days (RFC 2449
+// section 6.7), and how soon a client may come back (section 6.5). user is the
+// argument that says that it depends on who logs in.
+func (c *conn) capaTimes(retention, delay time.Duration, user string) {
+	if retention != 0 {
+		c.putString("EXPIRE ")
+		if retention < 0 {
+			c.putString("NEVER")
+		} else {
+			c.putNumber(int64(retention / (24 * time.Hour)))
+		}
+		c.putString(user)
+		c.putString("\r\n")
 	}
-	if account.LoginDelay > 0 { // RFC 2449 section 6.5
-		c.capaNumber("LOGIN-DELAY ", int64((account.LoginDelay+time.Second-1)/time.Second))
+	if delay > 0 {
+		c.putString("LOGIN-DELAY ")
+		c.putNumber(int64((delay + time.Second - 1) / time.Second))
+		c.putString(user)
+		c.putString("\r\n")
 	}
+}
+
+func (c *conn) capaImplementation() {
 	if c.srv.Implementation != "" {
 		c.putString("IMPLEMENTATION ")
 		c.putString(c.srv.Implementation)
@@ -71,11 +89,9 @@ func (c *conn) capaAccount(account *auth.Account) {
 	}
 }
 
-func (c *conn) capaNumber(tag string, v int64) {
-	c.putString(tag)
+func (c *conn) putNumber(v int64) {
 	c.room(24)
 	c.out = strconv.AppendInt(c.out, v, 10)
-	c.putString("\r\n")
 }
 
 func (t *transaction) capa(context.Context, *command) (state, error) {

@@ -66,6 +66,7 @@ func (c *conn) enter(ctx context.Context, id auth.Identity) (*transaction, error
 	}
 	holder := mailstore.Holder{
 		User: account.User, Remote: c.raw.RemoteAddr().String(), Session: c.name(), Since: c.since, UIDStyle: account.UIDStyle,
+		LoginDelay: account.LoginDelay,
 	}
 	drop, err := c.srv.Store.Open(ctx, account.Mailbox, holder)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 )
@@ -34,6 +35,16 @@ type Port struct {
 	// octets above 0x7F in its headers, instead of getting a surrogate (RFC 6858).
 	RefuseLegacy bool
 	Language     string // what "LANG *" means, an RFC 5646 tag; empty: en
+
+	Announce Announcement // for CAPA before login
+}
+
+// An Announcement is what CAPA says before it is known who logs in (RFC 2449
+// sections 6.5 and 6.7); afterwards the account's own values take its place.
+type Announcement struct {
+	Retention  time.Duration // the shortest; zero: not announced, negative: never
+	LoginDelay time.Duration // the longest; zero: none
+	PerUser    bool          // accounts may have others
 }
 
 // APOP is the check behind the APOP command (RFC 1939 section 7).

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -92,6 +93,10 @@ func configure(t *testing.T, s *kpop.Server, p *kpop.Port, key, value string) {
 		store.boxes["alice"].openErr = errSoon
 	case "update fails":
 		store.update = func(changes) error { return errDisk }
+	case "announce site":
+		p.Announce = kpop.Announcement{Retention: 31 * 24 * time.Hour, LoginDelay: 1500 * time.Millisecond}
+	case "announce user":
+		p.Announce = kpop.Announcement{Retention: -1, LoginDelay: time.Minute, PerUser: true}
 	case "legacy refused":
 		p.RefuseLegacy = true
 	case "language fr":

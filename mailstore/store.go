@@ -27,6 +27,10 @@ type Holder struct {
 	Session  string // session's name in the log
 	Since    time.Time
 	UIDStyle string // unique-id format for this account; empty: the store's
+
+	// LoginDelay is the account's least time between two logins, which the
+	// store counts (RFC 2449 section 6.5); zero: the store's own.
+	LoginDelay time.Duration
 }
 
 // A Maildrop is one session's locked snapshot. It is used by one goroutine.

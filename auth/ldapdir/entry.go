@@ -14,7 +14,7 @@ import (
 func (a Attributes) names(g *group) []string {
 	var out []string
 	for _, name := range []string{
-		a.User, a.Mailbox, a.Aliases, a.Enabled, a.Locked, a.Home, a.Protocols, a.ActsFor, a.UIDStyle, a.Retention, g.attribute(),
+		a.User, a.Mailbox, a.Aliases, a.Enabled, a.Locked, a.Home, a.Protocols, a.ActsFor, a.UIDStyle, a.Retention, a.Delay, g.attribute(),
 	} {
 		if name != "" && !slices.Contains(out, name) {
 			out = append(out, name)
@@ -59,6 +59,13 @@ func (a Attributes) entry(found *ldap.Entry, base *ldap.DN, trace rules.Trace) (
 			return entry, rules.Refuse(rules.NoMailbox, "%q: %v", found.DN, err)
 		}
 		entry.Retention = retention
+	}
+	if value := first(get(a.Delay)); value != "" {
+		delay, err := rules.ParseDelay(value)
+		if err != nil {
+			return entry, rules.Refuse(rules.NoMailbox, "%q: %v", found.DN, err)
+		}
+		entry.LoginDelay = delay
 	}
 	return entry, nil
 }

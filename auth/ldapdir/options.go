@@ -76,6 +76,7 @@ type Attributes struct {
 	ActsFor   string // users whose maildrops it may open: names, or DNs below Base
 	UIDStyle  string
 	Retention string // days, a duration, or never
+	Delay     string // least time between logins: a duration, or seconds
 	Secret    string // APOP secret; only Secret reads it
 }
 

@@ -136,13 +136,26 @@ func set(entry *Entry, key, value string) (err error) {
 	case "retention":
 		entry.Retention, err = ParseRetention(value)
 	case "delay":
-		entry.LoginDelay, err = time.ParseDuration(value)
+		entry.LoginDelay, err = ParseDelay(value)
 	case "locked":
 		entry.Locked = true
 	default:
 		return fmt.Errorf("unknown setting %s", quote(key))
 	}
 	return err
+}
+
+// ParseDelay reads the least time between two logins: a Go duration, or seconds
+// as a number.
+func ParseDelay(s string) (time.Duration, error) {
+	if seconds, err := strconv.ParseUint(s, 10, 24); err == nil {
+		return time.Duration(seconds) * time.Second, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("delay %s is neither a duration nor seconds", quote(s))
+	}
+	return d, nil
 }
 
 // ParseRetention reads how long messages are kept: "never" (they are not

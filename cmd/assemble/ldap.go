@@ -30,7 +30,7 @@ func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 		Attributes: ldapdir.Attributes{
 			User: a.User, Mailbox: a.Mailbox, MailboxLocalPart: a.LocalPart, Aliases: a.Aliases,
 			Enabled: a.Enabled, Locked: a.Locked, LockedBits: a.LockBits, Home: a.Home, Secret: a.APOP,
-			LocalHome: d.Config.Hostname, Protocols: a.Protocols, ActsFor: a.ActsFor, UIDStyle: a.UIDStyle, Retention: a.Retention,
+			LocalHome: d.Config.Hostname, Protocols: a.Protocols, ActsFor: a.ActsFor, UIDStyle: a.UIDStyle, Retention: a.Retention, Delay: a.Delay,
 		},
 		Group:  ldapGroup(c),
 		Limits: ldapdir.Limits{Connect: c.ConnectTimeout, Operation: c.Timeout, Connections: c.Connections},

@@ -23,6 +23,7 @@ func (d *Daemon) makePorts() error {
 	for _, name := range d.Config.Listen.Names() {
 		l := d.Config.Listen[name]
 		p := &kpop.Port{Name: name, Implicit: l.Protocol == "pop3s", PasswordInClear: l.PasswordInClear, RequireTLS: l.RequireTLS}
+		p.Announce = d.announcement()
 		p.RefuseLegacy, p.Language = d.Config.UTF8.Legacy == "refuse", d.Config.UTF8.Language
 		if tlsConfig != nil {
 			p.TLS = func() *tls.Config { return tlsConfig }
@@ -37,6 +38,15 @@ func (d *Daemon) makePorts() error {
 		d.Ports[name] = p
 	}
 	return nil
+}
+
+// announcement is what imapd.conf says, and whether the directory may say
+// otherwise of an account.
+func (d *Daemon) announcement() kpop.Announcement {
+	pop, attributes := d.Store.POP(), d.Config.LDAP.Attributes
+	perUser := d.Config.Identity.Directory == "file" ||
+		d.Config.Identity.Directory == "ldap" && attributes.Retention+attributes.Delay != ""
+	return kpop.Announcement{Retention: pop.ExpireTime, LoginDelay: pop.MinPoll, PerUser: perUser}
 }
 
 // mechanisms are the listener's, in its order; without a list all there are.

@@ -52,6 +52,7 @@ type LDAPAttributes struct {
 	ActsFor   string `mapstructure:"acts_for"`
 	UIDStyle  string `mapstructure:"uid_style"`
 	Retention string `mapstructure:"retention"`
+	Delay     string `mapstructure:"login_delay"`
 	APOP      string `mapstructure:"apop_secret"`
 }
 

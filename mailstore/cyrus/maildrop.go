@@ -18,7 +18,8 @@ type maildrop struct {
 	directory   string // of message files
 	archive     string // of archived ones; directory where there is no archive
 	login       time.Time
-	writable    error // why messages cannot be removed; nil: they can
+	minPoll     time.Duration // least time between logins; zero: not counted
+	writable    error         // why messages cannot be removed; nil: they can
 	style       imapdconf.UIDLFormat
 	bareUIDs    bool
 	uidValidity uint32
@@ -47,7 +48,7 @@ func errDeleted(name imapdconf.Name) error {
 }
 
 func errTooSoon(next time.Time) error {
-	return fmt.Errorf("cyrus: %w: popminpoll allows the next at %s", mailstore.ErrLoginDelay, next.UTC().Format(time.RFC3339))
+	return fmt.Errorf("cyrus: %w: the next is allowed at %s", mailstore.ErrLoginDelay, next.UTC().Format(time.RFC3339))
 }
 
 // setPlace notes where the mailbox's messages lie.

@@ -1,6 +1,7 @@
 package cyrus
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"math"
@@ -73,11 +74,12 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder) (*
 		return nil, told(errDeleted(m.place.Name))
 	}
 	now := s.now()
-	if err := s.tooSoon(&x.header, now); err != nil {
+	minPoll := cmp.Or(h.LoginDelay, s.conf.POP.MinPoll)
+	if err := tooSoon(&x.header, now, minPoll); err != nil {
 		return nil, err
 	}
 	d := &maildrop{
-		store: s, place: m.place, writable: s.changeable(m, x), login: now,
+		store: s, place: m.place, writable: s.changeable(m, x), login: now, minPoll: minPoll,
 		uidValidity: uint32(x.header.UIDValidity), bareUIDs: x.header.Options&OptionNewUIDL == 0,
 		lastUID: uint32(x.header.LastUID), modSeq: x.header.HighestModSeq, style: s.style(h.UIDStyle),
 	}
@@ -120,9 +122,14 @@ func (d *maildrop) fill(x *indexFile) error {
 	})
 }
 
-// tooSoon applies popminpoll.
-func (s *Store) tooSoon(h *IndexHeader, now time.Time) error {
-	if next := time.Unix(int64(h.LastLogin), 0).Add(s.conf.POP.MinPoll); s.conf.POP.MinPoll > 0 && now.Before(next) {
+// tooSoon applies popminpoll or the account's own delay.
+//
+// Deviation: Cyrus's pop3d takes a last login in the future at its word and
+// keeps the user out until then. It can only come of a clock that was wrong:
+// with poppollpadding too, what is counted never passes the login itself.
+func tooSoon(h *IndexHeader, now time.Time, minPoll time.Duration) error {
+	last := time.Unix(int64(h.LastLogin), 0)
+	if next := last.Add(minPoll); minPoll > 0 && now.Before(next) && !last.After(now) {
 		return told(errTooSoon(next))
 	}
 	return nil

@@ -22,7 +22,7 @@ func (d *maildrop) Update(ctx context.Context, c mailstore.Changes) error {
 	if !conf.POP.UseIMAPFlags {
 		c.Retrieved = nil
 	}
-	wanted := len(c.Deleted) > 0 || len(c.Retrieved) > 0 || conf.POP.MinPoll > 0
+	wanted := len(c.Deleted) > 0 || len(c.Retrieved) > 0 || d.minPoll > 0
 	if !wanted || d.writable != nil {
 		return nil
 	}
@@ -185,8 +185,8 @@ func (d *maildrop) see(ch *change, i uint64, b []byte, position int) error {
 func (d *maildrop) lastLogin(last uint64) uint64 {
 	pop := &d.store.conf.POP
 	login := d.login.Unix()
-	interval := int64(pop.MinPoll.Seconds())
-	if pop.PollPadding <= 1 || interval == 0 {
+	interval := int64(d.minPoll.Seconds())
+	if pop.PollPadding <= 1 || interval == 0 || int64(last) > login {
 		return uint64(login)
 	}
 	if floor := login - interval*int64(pop.PollPadding); int64(last) < floor {
