@@ -23,6 +23,7 @@ var (
 	FetchSDPSKPOP = FetchmailSetup{`protocol sdps service "kpop" auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
 	FetchPOP3     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto ""`, func(p Ports) int { return p.POP3 }}
 	FetchSTLS     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.POP3 }}
+	FetchSDPS     = FetchmailSetup{`protocol sdps service "%d" auth gssapi localdomains realm.test`, `sslproto ""`, func(p Ports) int { return p.POP3 }}
 	FetchPOP3S    = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `ssl sslcertck`, func(p Ports) int { return p.POP3S }}
 )
 
@@ -65,8 +66,12 @@ func (r *Realm) Fetchmail(ctx context.Context, out io.Writer, cache string, s Fe
 	return readFiles(filepath.Join(dir, "m.*"))
 }
 
-// Mpop fetches alice's mail over GSSAPI and STLS into a maildir.
-func (r *Realm) Mpop(ctx context.Context, out io.Writer, cache string) ([][]byte, error) {
+// MpopSTLS are mpop's settings for Mpop.
+const MpopSTLS = "tls on\ntls_starttls on"
+
+// Mpop fetches alice's mail over GSSAPI into a maildir, with tls as the settings
+// of the connection.
+func (r *Realm) Mpop(ctx context.Context, out io.Writer, cache string, port int, tls string) ([][]byte, error) {
 	dir, err := os.MkdirTemp(r.Dir, "mpop")
 	if err != nil {
 		return nil, err
@@ -76,8 +81,8 @@ func (r *Realm) Mpop(ctx context.Context, out io.Writer, cache string) ([][]byte
 			return nil, err
 		}
 	}
-	rc := fmt.Sprintf("account a\nhost %s\nport %d\nuser alice\nauth gssapi\ntls on\ntls_starttls on\ntls_trust_file %s\nkeep on\nuidls_file %s/uidls\nreceived_header off\ndelivery maildir %s/mail\n",
-		Host, r.Ports.POP3, r.path("ca.pem"), dir, dir)
+	rc := fmt.Sprintf("account a\nhost %s\nport %d\nuser alice\nauth gssapi\n%s\ntls_trust_file %s\nkeep on\nuidls_file %s/uidls\nreceived_header off\ndelivery maildir %s/mail\n",
+		Host, port, tls, r.path("ca.pem"), dir, dir)
 	rcFile := filepath.Join(dir, "mpoprc")
 	if err := os.WriteFile(rcFile, []byte(rc), 0o600); err != nil {
 		return nil, err

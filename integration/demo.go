@@ -137,7 +137,7 @@ func (d *Demo) overKPOP(ctx context.Context) error {
 
 func (d *Demo) overSTLS(ctx context.Context) error {
 	d.say("\nmpop over GSSAPI on port %d with STLS:", d.realm.Ports.POP3)
-	box, err := d.realm.Mpop(ctx, d.Out, d.cache())
+	box, err := d.realm.Mpop(ctx, d.Out, d.cache(), d.realm.Ports.POP3, MpopSTLS)
 	return d.compare(box, err)
 }
 

@@ -49,9 +49,14 @@ func run(m *testing.M) int {
 // fill gives user the sample mail and returns it.
 func fill(t *testing.T, user string) [][]byte {
 	t.Helper()
+	return fillWith(t, user, integration.SampleMail())
+}
+
+// fillWith makes user's maildrop the messages, in the order of their file names.
+func fillWith(t *testing.T, user string, messages map[string]string) (out [][]byte) {
+	t.Helper()
 	dir := t.TempDir()
-	var out [][]byte
-	for name, text := range integration.SampleMail() {
+	for name, text := range messages {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
