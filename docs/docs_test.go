@@ -115,6 +115,9 @@ func newReader(t *testing.T) *reader {
 		t.Fatal("the realm does not come up; run make deps build: ", err)
 	}
 	t.Cleanup(func() {
+		if b, err := os.ReadFile(realm.Path("kpopd.log")); err == nil && t.Failed() {
+			t.Logf("the daemon's log ends in\n%s", b[max(0, len(b)-8000):])
+		}
 		if err := realm.Down(); err != nil {
 			t.Error(err)
 		}
