@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,20 +15,27 @@ type FetchmailSetup struct {
 	Poll string // of the poll line, with %d for the port
 	User string // after the user clause
 	Port func(Ports) int
+	Name string // login name; empty: alice
 }
 
 // The ways fetchmail logs in.
 var (
-	FetchKPOP     = FetchmailSetup{`protocol kpop auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
-	FetchKPOPSTLS = FetchmailSetup{`protocol kpop auth kerberos_v5`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.KPOP }}
-	FetchSDPSKPOP = FetchmailSetup{`protocol sdps service "kpop" auth kerberos_v5`, `sslproto ""`, func(p Ports) int { return p.KPOP }}
-	FetchPOP3     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto ""`, func(p Ports) int { return p.POP3 }}
-	FetchSTLS     = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `sslproto "tls1.2+" sslcertck`, func(p Ports) int { return p.POP3 }}
-	FetchSDPS     = FetchmailSetup{`protocol sdps service "%d" auth gssapi localdomains realm.test`, `sslproto ""`, func(p Ports) int { return p.POP3 }}
-	FetchPOP3S    = FetchmailSetup{`protocol pop3 service "%d" auth gssapi`, `ssl sslcertck`, func(p Ports) int { return p.POP3S }}
+	FetchKPOP     = FetchmailSetup{Poll: `protocol kpop auth kerberos_v5`, User: `sslproto ""`, Port: func(p Ports) int { return p.KPOP }}
+	FetchKPOPSTLS = FetchmailSetup{Poll: `protocol kpop auth kerberos_v5`, User: `sslproto "tls1.2+" sslcertck`, Port: func(p Ports) int { return p.KPOP }}
+	FetchSDPSKPOP = FetchmailSetup{Poll: `protocol sdps service "kpop" auth kerberos_v5`, User: `sslproto ""`, Port: func(p Ports) int { return p.KPOP }}
+	FetchPOP3     = FetchmailSetup{Poll: `protocol pop3 service "%d" auth gssapi`, User: `sslproto ""`, Port: func(p Ports) int { return p.POP3 }}
+	FetchSTLS     = FetchmailSetup{Poll: `protocol pop3 service "%d" auth gssapi`, User: `sslproto "tls1.2+" sslcertck`, Port: func(p Ports) int { return p.POP3 }}
+	FetchSDPS     = FetchmailSetup{Poll: `protocol sdps service "%d" auth gssapi localdomains realm.test`, User: `sslproto ""`, Port: func(p Ports) int { return p.POP3 }}
+	FetchPOP3S    = FetchmailSetup{Poll: `protocol pop3 service "%d" auth gssapi`, User: `ssl sslcertck`, Port: func(p Ports) int { return p.POP3S }}
 )
 
-// Fetchmail polls alice's maildrop once, leaving the mail there, and gives the
+// As is the same way with another login name, such as alice@shop.test.
+func (s FetchmailSetup) As(name string) FetchmailSetup {
+	s.Name = name
+	return s
+}
+
+// Fetchmail polls a maildrop once, leaving the mail there, and gives the
 // messages it handed over. What it says goes to out.
 func (r *Realm) Fetchmail(ctx context.Context, out io.Writer, cache string, s FetchmailSetup, flags ...string) ([][]byte, error) {
 	dir, err := os.MkdirTemp(r.Dir, "fetchmail")
@@ -48,8 +56,8 @@ func (r *Realm) Fetchmail(ctx context.Context, out io.Writer, cache string, s Fe
 	if len(flags) > 0 {
 		keep = strings.Join(flags, " ")
 	}
-	rc := fmt.Sprintf("poll %s %s\n user \"alice\" is root here %s fetchall nodropstatus norewrite sslcertfile %q %s mda %q\n",
-		Host, poll, keep, r.path("ca.pem"), s.User, mda)
+	rc := fmt.Sprintf("poll %s %s\n user %q is root here %s fetchall nodropstatus norewrite sslcertfile %q %s mda %q\n",
+		Host, poll, cmp.Or(s.Name, "alice"), keep, r.path("ca.pem"), s.User, mda)
 	rcFile := filepath.Join(dir, "fetchmailrc")
 	if err := os.WriteFile(rcFile, []byte(rc), 0o600); err != nil {
 		return nil, err

@@ -245,7 +245,7 @@ func TestDirectoryDown(t *testing.T) {
 	open.Send("USER seen\r\nPASS x\r\n")
 	open.Expect("+OK")
 	open.Expect("+OK")
-	if err := realm.StopLDAP(); err != nil {
+	if err := realm.StopSlapd(); err != nil {
 		t.Fatal(err)
 	}
 	open.Send("STAT\r\nQUIT\r\n") // who is in stays in
@@ -264,7 +264,7 @@ func TestDirectoryDown(t *testing.T) {
 	if out, status := kpopMap(t, "unseen@"+integration.RealmName); status != 2 {
 		t.Errorf("kpop map with no directory: status %d, %s", status, out)
 	}
-	if err := realm.StartLDAP(t.Context()); err != nil {
+	if err := realm.StartSlapd(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var answer string

@@ -163,13 +163,11 @@ func (r *Realm) known(ctx context.Context, user string) error {
 	return nil
 }
 
-// StopLDAP ends the directory.
-func (r *Realm) StopLDAP() error { return r.stop("slapd") }
+// StopSlapd ends the directory.
+func (r *Realm) StopSlapd() error { return r.stop("slapd") }
 
-// StartLDAP starts it again with what it had.
-func (r *Realm) StartLDAP(ctx context.Context) error {
-	return r.runLDAP(ctx, r.LDAP())
-}
+// StartSlapd starts slapd again over the database that is there.
+func (r *Realm) StartSlapd(ctx context.Context) error { return r.runLDAP(ctx, r.LDAP()) }
 
 func (r *Realm) runLDAP(ctx context.Context, s *ldaptest.Server) error {
 	command := s.Command()

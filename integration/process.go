@@ -166,13 +166,3 @@ func (r *Realm) StartKDC() error {
 	}
 	return r.listening("krb5kdc", r.Ports.KDC)
 }
-
-// StartSlapd starts slapd again over the database that is there.
-func (r *Realm) StartSlapd(ctx context.Context) error {
-	s := r.LDAP()
-	command := s.Command()
-	if err := r.daemon("slapd", command[0], command[1:]...); err != nil {
-		return err
-	}
-	return s.Await(ctx)
-}

