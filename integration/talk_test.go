@@ -26,7 +26,11 @@ type talk struct {
 }
 
 func newTalk(address string, config *tls.Config) (*talk, error) {
-	c, err := net.DialTimeout("tcp", address, time.Minute)
+	return newTalkAt("tcp", address, config)
+}
+
+func newTalkAt(network, address string, config *tls.Config) (*talk, error) {
+	c, err := net.DialTimeout(network, address, time.Minute)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +150,10 @@ func subjectsIn(lines []string) []string {
 }
 
 // lmtpLogin is a session of LMTP with Cyrus.
-func lmtpLogin(r *integration.Realm) (*talk, error) {
-	c, err := newTalk(r.Cyrus.LMTP, nil)
+func lmtpLogin(r *integration.Realm) (*talk, error) { return lmtpAt("tcp", r.Cyrus.LMTP) }
+
+func lmtpAt(network, address string) (*talk, error) {
+	c, err := newTalkAt(network, address, nil)
 	if err != nil {
 		return nil, err
 	}
