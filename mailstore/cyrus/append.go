@@ -98,9 +98,9 @@ func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
 	return c, c.heal(x.header.HighestModSeq)
 }
 
-// append gives the staged message the next UID. On disk the order is message
-// file, cache, record, header: what a crash leaves is an orphan file, which the
-// next message of the same UID replaces.
+// append gives the staged message the next UID. On disk the order is cache,
+// journal, message file, record, header: what a kill leaves are octets of the
+// cache that nobody points to, and a file that the journal tells of.
 func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint32, error) {
 	s := c.m.store
 	r, err := c.nextRecord()
@@ -117,27 +117,46 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 	if err != nil {
 		return 0, told(err)
 	}
-	if err := c.m.store.disk.rename(t.path, path); err != nil {
+	if err := c.addCache(t, r); err != nil {
 		return 0, told(err)
 	}
-	t.named = true
-	err = s.disk.chtimes(path, arrived)
-	if err == nil {
-		err = s.disk.syncDir(filepath.Dir(path))
+	if err := c.add(r); err != nil {
+		return 0, told(err)
 	}
-	if err == nil {
-		err = c.addCache(t, r)
+	if err := c.journalNames(); err != nil {
+		return 0, errors.Join(told(err), c.dropJournal())
 	}
-	if err == nil {
-		err = c.add(r)
-	}
-	if err == nil {
+	if err = s.place(t, path, arrived); err == nil {
 		err = c.commit(ctx)
 	}
 	if err != nil {
-		return 0, errors.Join(told(err), s.disk.remove(path))
+		return 0, errors.Join(told(err), c.giveUp(path))
 	}
 	return r.UID, nil
+}
+
+// place moves a staged message to its place, durably.
+func (s *Store) place(t *staged, path string, arrived time.Time) error {
+	if err := s.disk.rename(t.path, path); err != nil {
+		return err
+	}
+	t.named = true
+	if err := s.disk.chtimes(path, arrived); err != nil {
+		return err
+	}
+	return s.disk.syncDir(filepath.Dir(path))
+}
+
+// giveUp removes the files of messages that could not be added. The journal
+// stays when the index could not be put back, for whoever opens it next.
+func (c *change) giveUp(paths ...string) (err error) {
+	for _, path := range paths {
+		err = errors.Join(err, c.m.store.disk.remove(path))
+	}
+	if err != nil || c.unrestored {
+		return err
+	}
+	return c.dropJournal()
 }
 
 // nextRecord is a new record with the next UID and modseq.

@@ -28,6 +28,7 @@ type change struct {
 	added bool // records were added: for the sync log
 
 	journaled, healed bool // see forceJournal, heal
+	unrestored        bool // a failed write could not be taken back
 
 	annotations map[uint32]annotated
 	quota       cyrusdb.QuotaDelta
@@ -173,7 +174,9 @@ func (c *change) commit(ctx context.Context) error {
 		}
 	}
 	if err := c.write(); err != nil {
-		err = errors.Join(told(err), c.restore())
+		restored := c.restore()
+		c.unrestored = restored != nil
+		err = errors.Join(told(err), restored)
 		if quota != nil && c.m.store.disk.step("quota", c.m.path) == nil {
 			quota.Add(c.m.place.Name.Intname(), c.negative())
 			err = errors.Join(err, quota.Commit())

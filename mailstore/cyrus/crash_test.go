@@ -115,20 +115,22 @@ func TestBreak(t *testing.T) {
 	for _, a := range actions() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
-			breakAction(t, a, a.name != "set quota")
+			breakAction(t, newConfig(t), a, func(string) {})
 		})
 	}
 }
 
-func breakAction(t *testing.T, a action, quota bool) {
-	c := newConfig(t)
+// breakAction breaks an action at its every step; inspect looks at what is left
+// each time, besides us.
+func breakAction(t *testing.T, c *imapdconf.Config, a action, inspect func(name string)) {
+	t.Helper()
 	c.StatusCache, c.SyncLog.Enabled = true, true
 	s := newStore(t, c)
 	if err := s.CreateMailbox(context.Background(), "alice"); err != nil {
 		t.Fatal(err)
 	}
 	a.prepare(t, s)
-	if quota {
+	if a.name != "set quota" {
 		if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 100, Messages: 50}); err != nil {
 			t.Fatal(err)
 		}
@@ -152,16 +154,19 @@ func breakAction(t *testing.T, a action, quota bool) {
 			{err: errKilled, whole: true}, {err: errKilled, whole: true, torn: true},
 			{err: syscall.EIO, torn: true}, {err: syscall.ENOSPC},
 		} {
+			if b.torn && b.whole && !strings.HasPrefix(step, "write") {
+				continue // only a write is torn
+			}
 			b.at = at
 			restoreTree(t, saved, root)
 			name := fmt.Sprintf("step %d, %s: %v, whole %v, torn %v", at, step, b.err, b.whole, b.torn)
-			broken(t, c, a, &b, name, before)
+			broken(t, c, a, &b, name, before, inspect)
 		}
 	}
 }
 
 // broken runs one action on a disk that breaks, and looks at what is left.
-func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string, before []string) {
+func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string, before []string, inspect func(name string)) {
 	t.Helper()
 	s, err := Open(Options{Config: c, Mode: Embedded, Now: testTime, Location: time.UTC})
 	if err != nil {
@@ -180,6 +185,7 @@ func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string
 	if !slices.Equal(got, before) && !slices.Equal(got, a.after) {
 		t.Errorf("%s (%v): half done: %q", name, doneErr, got)
 	}
+	inspect(name)
 	// What is left over must not be in the way of going on.
 	if a.again || !slices.Equal(got, a.after) {
 		if err := a.do(s); err != nil {
@@ -190,7 +196,7 @@ func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string
 		t.Errorf("%s: again: %q", name, got)
 	}
 	// A kill between the quota's file and the index leaves a wrong count, as
-	// in Cyrus; so does one within an expiry leave files to be dropped.
+	// in Cyrus.
 	if err := s.recountIfRoot("alice"); err != nil {
 		t.Errorf("%s: recount: %v", name, err)
 	}
@@ -199,9 +205,7 @@ func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string
 		t.Errorf("%s: check: %v", name, err)
 	}
 	for _, f := range faults {
-		if !strings.Contains(f.What, "no record has this message") {
-			t.Errorf("%s: %v", name, &f)
-		}
+		t.Errorf("%s: %v", name, &f)
 	}
 }
 

@@ -67,22 +67,47 @@ func (e *expiry) run(ctx context.Context) error {
 		}
 		return nil
 	}
-	// Files first: a record without a file is what every Cyrus knows, while
-	// reconstruct would take a file without a record for new mail.
+	// As in Cyrus: mark the records, unlink the files, drop the records. A
+	// marked record may have lost its file already, while reconstruct would
+	// take a file without a record for new mail.
+	if err := e.mark(); err != nil {
+		return err
+	}
 	if err := e.unlink(ctx); err != nil {
 		return err
 	}
 	return e.repack()
 }
 
+// mark notes on disk that the chosen messages' files may be gone. Nothing that
+// clients see changes, and so no modseq does.
+func (e *expiry) mark() error {
+	if len(e.altered) == 0 {
+		return nil
+	}
+	e.x.header.Options |= OptionNeedsUnlink | OptionNeedsRepack
+	if err := e.write(); err != nil {
+		return errors.Join(err, e.restore())
+	}
+	e.altered, e.old, e.new = nil, nil, nil
+	return e.x.header.encode(e.x.layout, e.x.path, e.x.raw[:])
+}
+
 func (e *expiry) choose() error {
 	l := e.x.layout
-	return e.m.store.scan(e.x, func(_ uint64, b []byte) error {
+	return e.m.store.scan(e.x, func(i uint64, b []byte) error {
 		r := l.decodeRecord(b)
 		expunged := r.Flags&FlagExpunged != 0
 		if expunged && (r.Flags&FlagUnlinked != 0 || r.LastUpdated <= e.before) {
 			e.drop = append(e.drop, r)
-			return nil
+			if r.Flags&FlagUnlinked != 0 {
+				return nil
+			}
+			r.Flags |= FlagUnlinked
+			if l.minor >= 13 {
+				r.Flags |= FlagNeedsCleanup
+			}
+			return e.alter(i, b, &r)
 		}
 		if expunged {
 			e.done.Kept++
@@ -279,21 +304,41 @@ func (s *Store) Undelete(ctx context.Context, mailbox string, since time.Time) (
 		return 0, err
 	}
 	defer m.release()
-	files, err := c.undelete(uint64(max(since.Unix(), 0)))
-	if err == nil && len(files) > 0 {
+	back, err := c.undelete(uint64(max(since.Unix(), 0)))
+	if err != nil || len(back) == 0 {
+		return 0, told(err)
+	}
+	if err := c.journalNames(); err != nil {
+		return 0, errors.Join(told(err), c.dropJournal())
+	}
+	files, err := s.linkAll(back)
+	if err == nil {
 		err = c.commit(ctx)
 	}
 	if err != nil {
-		for _, path := range files {
-			err = errors.Join(err, s.disk.remove(path))
-		}
-		return 0, told(err)
+		return 0, errors.Join(told(err), c.giveUp(files...))
 	}
 	return len(files), nil
 }
 
-// undelete notes the changes and gives the files new names besides their old.
-func (c *change) undelete(since uint64) (files []string, err error) {
+// A returning message's file gets a new name besides its old.
+type returning struct{ from, to string }
+
+func (s *Store) linkAll(back []returning) (done []string, err error) {
+	for _, r := range back {
+		if err := s.disk.remove(r.to); err != nil {
+			return done, fmt.Errorf("cyrus: a stale file: %w", err)
+		}
+		if err := s.disk.link(r.from, r.to); err != nil {
+			return done, err
+		}
+		done = append(done, r.to)
+	}
+	return done, nil
+}
+
+// undelete notes the changes of all records, old and new.
+func (c *change) undelete(since uint64) (files []returning, err error) {
 	var back []Record
 	err = c.m.store.scan(c.x, func(i uint64, b []byte) error {
 		r := c.x.layout.decodeRecord(b)
@@ -317,39 +362,29 @@ func (c *change) undelete(since uint64) (files []string, err error) {
 		if err != nil {
 			break
 		}
-		var path string
-		path, err = c.comeBack(&back[i])
-		if path != "" {
-			files = append(files, path)
-		}
+		var f returning
+		f, err = c.comeBack(&back[i])
+		files = append(files, f)
 	}
 	return files, err
 }
 
-func (c *change) comeBack(r *Record) (path string, err error) {
+func (c *change) comeBack(r *Record) (f returning, err error) {
 	conf := c.m.store.conf
-	from, err := conf.MessagePath(c.m.place, r.UID, r.Flags&FlagArchived != 0)
-	if err != nil {
-		return "", err
+	if f.from, err = conf.MessagePath(c.m.place, r.UID, r.Flags&FlagArchived != 0); err != nil {
+		return f, err
 	}
 	fresh, err := c.nextRecord()
 	if err != nil {
-		return "", err
+		return f, err
 	}
 	uid, modSeq, updated := fresh.UID, fresh.ModSeq, fresh.LastUpdated
 	*fresh = *r
 	fresh.UID, fresh.ModSeq, fresh.LastUpdated, fresh.CreatedModSeq = uid, modSeq, updated, modSeq
 	fresh.Flags &^= FlagExpunged | FlagDeleted | FlagNeedsCleanup
 	fresh.SaveDate = c.now
-	to, err := conf.MessagePath(c.m.place, uid, r.Flags&FlagArchived != 0)
-	if err != nil {
-		return "", err
+	if f.to, err = conf.MessagePath(c.m.place, uid, r.Flags&FlagArchived != 0); err != nil {
+		return f, err
 	}
-	if err := c.m.store.disk.remove(to); err != nil {
-		return "", fmt.Errorf("cyrus: a stale file: %w", err)
-	}
-	if err := c.m.store.disk.link(from, to); err != nil {
-		return "", err
-	}
-	return to, c.add(fresh)
+	return f, c.add(fresh)
 }

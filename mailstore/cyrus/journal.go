@@ -15,7 +15,8 @@ import (
 // A journal lies in the state directory while records of an index are altered
 // in place: the octets before. When it is found later, a kill has cut the
 // change off, perhaps within a record, and the records are put back as they
-// were. It is not made durable: after a loss of power what it says is not
+// were. So is it while a message is added, from before its file has its name:
+// a file without a record is taken away, which reconstruct would take for mail. It is not made durable: after a loss of power what it says is not
 // relied on, and heal does what can be done.
 //
 //	magic 8 | width of records 4 | length of header 4 | header before | header after |
@@ -79,13 +80,24 @@ func parseJournal(b []byte) (j journal, ok bool) {
 	return j, true
 }
 
-// writeJournal comes before the first octet of the index is written. What is
-// only added needs none: it does not count until the header says so.
+// writeJournal comes before the first octet of the index is written, unless
+// that has been done already. What is only added needs none for the index: it
+// does not count until the header says so.
 func (c *change) writeJournal(after []byte) error {
-	if len(c.altered) == 0 || c.altered[0] >= c.x.recordsBefore() {
+	if c.journaled || len(c.altered) == 0 || c.altered[0] >= c.x.recordsBefore() {
 		return nil
 	}
 	return c.forceJournal(after)
+}
+
+// journalNames comes before files are given the names of new messages, when all
+// that the change will write is known.
+func (c *change) journalNames() error {
+	raw := c.x.raw
+	if err := c.x.header.encode(c.x.layout, c.x.path, raw[:]); err != nil {
+		return err
+	}
+	return c.forceJournal(raw[:])
 }
 
 func (c *change) forceJournal(after []byte) error {
@@ -143,8 +155,11 @@ func (m *mailbox) undo() error {
 		}
 		return d.remove(m.journalPath())
 	}
-	if _, _, err := decodeHeader(m.path, raw); err == nil && !bytes.Equal(raw, j.before) {
-		return nil
+	if _, now, err := decodeHeader(m.path, raw); err == nil && !bytes.Equal(raw, j.before) {
+		if len(j.numbers) > 0 {
+			return nil
+		}
+		return errors.Join(m.removeAdded(&now, &j), d.remove(m.journalPath()))
 	}
 	m.store.log.Warn("a change that was cut off is undone", "mailbox", m.place.Name.Intname())
 	for i, n := range j.numbers {
@@ -156,10 +171,37 @@ func (m *mailbox) undo() error {
 	if err := m.undoHeader(j.before); err != nil {
 		return err
 	}
+	if _, before, err := decodeHeader(m.path, j.before); err == nil {
+		if err := m.removeAdded(&before, &j); err != nil {
+			return err
+		}
+	}
 	if err := d.sync(m.index); err != nil {
 		return err
 	}
 	return d.remove(m.journalPath())
+}
+
+// removeAdded removes the files of messages that the journal's change was adding
+// and the index does not know: their UIDs are above its last. Nobody else can be
+// adding them now, under the index's exclusive lock.
+func (m *mailbox) removeAdded(now *IndexHeader, j *journal) error {
+	_, after, err := decodeHeader(m.path, j.after)
+	if err != nil {
+		return nil // nothing can be told from it
+	}
+	for uid := now.LastUID + 1; uid <= after.LastUID; uid++ {
+		for _, archived := range []bool{false, true} {
+			path, err := m.store.conf.MessagePath(m.place, uint32(uid), archived)
+			if err != nil {
+				return err
+			}
+			if err := m.store.disk.remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // undoHeader writes the former header, with the CRC of the cyrus.header that is
