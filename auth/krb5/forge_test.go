@@ -44,6 +44,15 @@ func randomKey(t testing.TB, etype int32) types.EncryptionKey {
 // file's format: keys made of passwords would take most of the tests' time.
 func keytabOf(t testing.TB, etypes []int32, principals ...string) *keytab.Keytab {
 	t.Helper()
+	kt := keytab.New()
+	if err := kt.Unmarshal(keytabFile(etypes, principals...)); err != nil {
+		t.Fatal(err)
+	}
+	return kt
+}
+
+// keytabFile is the file of keytabOf.
+func keytabFile(etypes []int32, principals ...string) []byte {
 	counted := func(b []byte, s string) []byte {
 		return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 	}
@@ -64,11 +73,7 @@ func keytabOf(t testing.TB, etypes []int32, principals ...string) *keytab.Keytab
 			file = append(binary.BigEndian.AppendUint32(file, uint32(len(entry))), entry...)
 		}
 	}
-	kt := keytab.New()
-	if err := kt.Unmarshal(file); err != nil {
-		t.Fatal(err)
-	}
-	return kt
+	return file
 }
 
 func keyOf(t testing.TB, kt *keytab.Keytab, principal string, etype int32) types.EncryptionKey {
@@ -83,6 +88,8 @@ func keyOf(t testing.TB, kt *keytab.Keytab, principal string, etype int32) types
 
 // A forge makes AP-REQs with the service's key, as no KDC would.
 type forge struct {
+	kt                    *keytab.Keytab
+	now                   time.Time // what its other times are counted from
 	service, serviceRealm string
 	key                   types.EncryptionKey
 	kvno                  int
@@ -103,14 +110,21 @@ type forge struct {
 	pvno, msgType         int
 
 	ticketCipher, authCipher func([]byte) []byte
+	message                  func([]byte) []byte // the whole of it
 }
 
 func newForge(t testing.TB, kt *keytab.Keytab, etype int32) *forge {
 	t.Helper()
+	return newForgeAt(t, kt, etype, noon)
+}
+
+func newForgeAt(t testing.TB, kt *keytab.Keytab, etype int32, now time.Time) *forge {
+	t.Helper()
 	return &forge{
+		kt: kt, now: now,
 		service: service, serviceRealm: realm, key: keyOf(t, kt, service, etype), kvno: 2,
 		session: randomKey(t, etype), cname: []string{"alice"}, crealm: realm,
-		start: noon.Add(-time.Hour), end: noon.Add(time.Hour), ctime: noon,
+		start: now.Add(-time.Hour), end: now.Add(time.Hour), ctime: now,
 		options: []int{2}, pvno: 5, msgType: 14,
 	}
 }
@@ -191,6 +205,9 @@ func (f *forge) apReq(t testing.TB) []byte {
 	b, err := req.Marshal()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if f.message != nil {
+		return f.message(b)
 	}
 	return b
 }

@@ -84,7 +84,8 @@ func (r *keyring) held(realm string) []string {
 	return all
 }
 
-// candidates gives the keys to try for a ticket, the exact one first. What the
+// candidates gives the keys to try for a ticket, the exact one first (a ticket
+// without kvno fits every version of its service's key). What the
 // ticket says of its service is outside the encryption and only a label: an
 // alias, another case or another kvno must not keep a good key from being
 // tried, and no label makes a key of another service eligible.
@@ -98,7 +99,7 @@ func (r *keyring) candidates(req *apReq) (keys []*serviceKey, known, exact bool)
 		if k.et.id != req.ticket.etype {
 			continue
 		}
-		if same && req.ticket.hasKvno && sameKvno(k.kvno, req.ticket.kvno) {
+		if same && (!req.ticket.hasKvno || sameKvno(k.kvno, req.ticket.kvno)) {
 			exact = true
 			keys = slices.Insert(keys, 0, k)
 			continue
