@@ -6,7 +6,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos soak clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos soak check release clean
 
 all: build
 
@@ -71,5 +71,13 @@ soak: deps build
 	go build -o bin/ ./integration/cmd/soak
 	bin/soak $(SOAK)
 
+# staticcheck, errcheck, gosec and, where its database can be reached, govulncheck.
+check:
+	deploy/check.sh
+
+# Static binaries, checksums and a bill of materials, into dist/.
+release:
+	deploy/release.sh $(VERSION)
+
 clean:
-	rm -rf bin demo
+	rm -rf bin demo dist
