@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -21,17 +22,7 @@ func (r *Realm) writeCertificates() error {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	caKey, caDER, err := sign(ca, ca, nil)
-	if err != nil {
-		return err
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: Host},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		DNSNames: []string{Host}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	key, der, err := sign(leaf, ca, caKey)
+	key, der, err := sign(ca, ca, nil)
 	if err != nil {
 		return err
 	}
@@ -40,7 +31,33 @@ func (r *Realm) writeCertificates() error {
 		return err
 	}
 	return errors.Join(
-		writePEM(r.path("ca.pem"), "CERTIFICATE", caDER, 0o644),
+		writePEM(r.path("ca.pem"), "CERTIFICATE", der, 0o644),
+		writePEM(r.path("ca.key"), "PRIVATE KEY", keyDER, 0o600),
+		r.RenewCertificate(),
+	)
+}
+
+// RenewCertificate makes another certificate for Host, with another key.
+func (r *Realm) RenewCertificate() error {
+	pair, err := tls.LoadX509KeyPair(r.path("ca.pem"), r.path("ca.key"))
+	if err != nil {
+		return err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: Host},
+		NotBefore: pair.Leaf.NotBefore, NotAfter: pair.Leaf.NotAfter,
+		DNSNames: []string{Host}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	key, der, err := sign(leaf, pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
 		writePEM(r.path("server.pem"), "CERTIFICATE", der, 0o644),
 		writePEM(r.path("server.key"), "PRIVATE KEY", keyDER, 0o600),
 	)

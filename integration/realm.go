@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/kpopd/kpopd/cmd/control"
 )
 
 // Names that every realm has. Host needs neither DNS nor a line in /etc/hosts:
@@ -148,7 +151,18 @@ func (r *Realm) StartKpopd() error {
 			return err
 		}
 	}
+	// The ports are bound before kpopd knows that it can serve.
+	if !within(30*time.Second, func() bool { return r.Ask(control.Request{Command: control.Stats}, nil) == nil }) {
+		return fmt.Errorf("integration: kpopd does not serve; see %s", r.path("kpopd.log"))
+	}
 	return r.writeEnv()
+}
+
+// Ask speaks to the daemon over its control socket.
+func (r *Realm) Ask(request control.Request, result any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return control.Ask(ctx, r.path("state", "control.sock"), request, result)
 }
 
 // Restart ends the daemon and starts it again.

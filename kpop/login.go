@@ -92,15 +92,19 @@ func (c *conn) welcome(t *transaction) {
 	}
 	c.retrace()
 	c.ok("Maildrop is locked and ready")
-	c.logAttrs(slog.LevelDebug, "login", slog.String("user", t.account.User), slog.String("mailbox", t.account.Mailbox))
+	info := c.info()
+	c.logAttrs(slog.LevelInfo, "login", slog.Bool("audit", true),
+		slog.String("user", info.User), slog.String("mailbox", info.Mailbox), slog.String("mechanism", info.Mechanism),
+		slog.String("authcid", clip(info.Authcid)), slog.String("authzid", clip(info.Authzid)), slog.Bool("acting", info.Acting),
+		slog.String("tls", info.TLS))
 	if c.srv.Observer.LoggedIn != nil {
-		c.srv.Observer.LoggedIn(c.info())
+		c.srv.Observer.LoggedIn(info)
 	}
 }
 
 // refusedLogin tells the log and the observer why, and the client nothing.
 func (c *conn) refusedLogin(id *auth.Identity, r *refusal, cause error) {
-	c.logAttrs(slog.LevelInfo, "login refused",
+	c.logAttrs(slog.LevelInfo, "login refused", slog.Bool("audit", true),
 		slog.String("mechanism", id.Mechanism), slog.String("authcid", clip(id.Authcid)), slog.String("authzid", clip(id.Authzid)),
 		slog.String("code", r.code), slog.Any("err", cause))
 	if c.srv.Observer.Refused == nil {

@@ -29,6 +29,14 @@ func (s *Server) Sessions() []SessionInfo {
 	return infos
 }
 
+// Count gives the connections there are, and how many of them have not logged in.
+func (s *Server) Count() (all, waiting int) {
+	s.prepare()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns), s.waiting
+}
+
 // Kick closes the session that Sessions calls id, without UPDATE unless it is
 // in it already. It says whether there was one.
 func (s *Server) Kick(id string) bool {

@@ -104,6 +104,19 @@ func (l *Limiter) Take(remote net.Addr, user string) (wait time.Duration, ok boo
 	return max(waitAll, waitOne), true
 }
 
+// Wait is how long an attempt from remote, by whatever user, would be held back
+// now; at most MaxWait.
+func (l *Limiter) Wait(remote net.Addr) time.Duration {
+	all, _ := l.keys(remote, "")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wait, ok := l.hold(all, l.options.FreePrefix)
+	if !ok {
+		return l.options.MaxWait
+	}
+	return wait
+}
+
 // GiveBack undoes one Take: the attempt was right, or could not be judged.
 // Wrong ones before it stay: a guesser with an account of his own gains nothing.
 func (l *Limiter) GiveBack(remote net.Addr, user string) {

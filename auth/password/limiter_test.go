@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -221,5 +222,24 @@ func TestGuard(t *testing.T) {
 	_, err := slow.Guard(check)(ctx, auth.Peer{Remote: from("192.0.2.1")}, "bob", "wrong")
 	if !errors.Is(err, auth.ErrTemporary) {
 		t.Errorf("a cancelled wait gives %v", err)
+	}
+}
+
+// TestLimiterWait: looking costs nothing, and never refuses.
+func TestLimiterWait(t *testing.T) {
+	t.Parallel()
+	l := password.NewLimiter(password.LimiterOptions{FreePrefix: 2, MaxWait: 4 * time.Second, Now: func() time.Time { return time.Unix(1e9, 0) }})
+	here, elsewhere := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 1}
+	var got []time.Duration
+	for range 8 {
+		got = append(got, l.Wait(here), l.Wait(here))
+		l.Take(here, "")
+	}
+	s := time.Second
+	if want := []time.Duration{0, 0, 0, 0, s, s, 2 * s, 2 * s, 4 * s, 4 * s, 4 * s, 4 * s, 4 * s, 4 * s, 4 * s, 4 * s}; !slices.Equal(got, want) {
+		t.Error(got)
+	}
+	if l.Wait(elsewhere) != 0 {
+		t.Error("another address waits")
 	}
 }

@@ -6,7 +6,9 @@ package assemble
 import (
 	"log/slog"
 	"os"
+	"time"
 
+	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/krb5"
 	"github.com/kpopd/kpopd/auth/ldapdir"
 	"github.com/kpopd/kpopd/auth/password"
@@ -28,8 +30,20 @@ type Daemon struct {
 	Rules    *rules.Rules
 	Store    *cyrus.Store
 	Limiter  *password.Limiter     // of guesses
+	Tickets  *password.Limiter     // of refused tickets
 	LDAP     *ldapdir.Directory    // nil without one
 	Ports    map[string]*kpop.Port // by the listener's name
+
+	hooks   Hooks
+	before  *Daemon // whose keytab and replay cache this one takes over; nil: none
+	expires time.Time
+}
+
+// Hooks are told what others take, for metrics. A nil function is not called.
+type Hooks struct {
+	KDC      func(took time.Duration, err error)
+	LDAP     func(server, operation string, took time.Duration, err error)
+	LockWait func(took time.Duration)
 }
 
 // NewLogger writes to standard error as the section says.
@@ -46,24 +60,40 @@ func NewLogger(c config.Log) *slog.Logger {
 // Build makes the rooms and joins them. It opens files but no socket and writes
 // nothing.
 func Build(c *config.Config, log *slog.Logger) (*Daemon, error) {
-	d := &Daemon{Config: c, Log: log, Ports: map[string]*kpop.Port{}}
+	return BuildObserved(c, log, Hooks{})
+}
+
+// BuildObserved is Build with hooks.
+func BuildObserved(c *config.Config, log *slog.Logger, hooks Hooks) (*Daemon, error) {
+	d := &Daemon{Config: c, Log: log, hooks: hooks, Limiter: limiter(c.Guesses), Tickets: limiter(c.Guesses)}
 	var err error
-	if d.Store, err = OpenStore(c, log); err != nil {
+	if d.Store, err = openStore(c, log, hooks.LockWait); err != nil {
 		return nil, err
 	}
-	if err := d.kerberos(); err != nil {
+	if err := d.join(); err != nil {
 		return nil, err
+	}
+	d.Server = &kpop.Server{
+		Hostname: c.Hostname, Implementation: "kpopd", Directory: d.accounts(), Store: d.Store, Log: log, Limits: limits(c.Limits),
+		Observer: kpop.Observer{Refused: d.ChargeRefusal}, Refuse: d.Hold,
+	}
+	return d, nil
+}
+
+// join makes the rooms that a reload makes anew.
+func (d *Daemon) join() (err error) {
+	d.Ports = map[string]*kpop.Port{}
+	if err := d.kerberos(); err != nil {
+		return err
 	}
 	if d.Rules, err = d.directory(); err != nil {
-		return nil, err
+		return err
 	}
-	d.Limiter = limiter(c.Guesses)
-	d.Server = &kpop.Server{
-		Hostname: c.Hostname, Implementation: "kpopd", Directory: announcing(d.Rules, d.Store.POP()), Store: d.Store, Log: log, Limits: limits(c.Limits),
-		Observer: kpop.Observer{Refused: d.chargeRefusal},
-	}
-	return d, d.makePorts()
+	return d.makePorts()
 }
+
+// accounts is the directory as the engine asks it.
+func (d *Daemon) accounts() auth.Directory { return announcing(d.Rules, d.Store.POP()) }
 
 func limits(l config.Limits) kpop.Limits {
 	return kpop.Limits{

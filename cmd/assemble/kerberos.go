@@ -32,9 +32,7 @@ func (d *Daemon) kerberos() error {
 	if d.Profile, err = LoadProfile(d.Config); err != nil {
 		return err
 	}
-	path := KeytabPath(d.Config, d.Profile)
-	d.Keytab, err = krb5conf.OpenKeytab(path, krb5conf.KeytabOptions{Log: d.Log, Retire: k.RetiredKeys, Loose: k.LooseKeytab})
-	if err != nil {
+	if err := d.openKeytab(KeytabPath(d.Config, d.Profile)); err != nil {
 		return err
 	}
 	d.Acceptor = &krb5.Acceptor{
@@ -42,7 +40,25 @@ func (d *Daemon) kerberos() error {
 		CheckAddresses: k.CheckAddresses, Rand: rand.Reader, Log: d.Log,
 		Replay: krb5.NewReplayCache(0), // the journal is opened when serving begins
 	}
+	if d.before != nil {
+		d.Acceptor.Replay = d.before.Acceptor.Replay
+	}
 	return d.Acceptor.Validate()
+}
+
+// openKeytab reads the keytab, or goes on with the one that is open: it knows the
+// keys that were retired.
+func (d *Daemon) openKeytab(path string) (err error) {
+	k := d.Config.Kerberos
+	if d.before != nil {
+		was := d.before.Config.Kerberos
+		if d.before.Keytab.Path() == path && was.RetiredKeys == k.RetiredKeys && was.LooseKeytab == k.LooseKeytab {
+			d.Keytab = d.before.Keytab
+			return d.Keytab.Reload()
+		}
+	}
+	d.Keytab, err = krb5conf.OpenKeytab(path, krb5conf.KeytabOptions{Log: d.Log, Retire: k.RetiredKeys, Loose: k.LooseKeytab})
+	return err
 }
 
 // service is our own principal, whose key is in the keytab.

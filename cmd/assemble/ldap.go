@@ -35,7 +35,7 @@ func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 		Group:  ldapGroup(c),
 		Limits: ldapdir.Limits{Connect: c.ConnectTimeout, Operation: c.Timeout, Connections: c.Connections},
 		Cache:  ldapdir.CacheLimits{Entries: c.Cache.Entries, Found: c.Cache.Found, NotFound: c.Cache.NotFound, Stale: stale(c.Cache.Stale)},
-		Log:    d.Log,
+		Log:    d.Log, Observe: d.hooks.LDAP,
 	})
 }
 

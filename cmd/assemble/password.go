@@ -3,7 +3,9 @@ package assemble
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/password"
@@ -24,7 +26,7 @@ func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 	k := &password.KDC{
 		Realm: d.Profile.DefaultRealm(), Service: d.service(), Config: d.Profile.Client, Keys: d.Keytab.Current,
 		Timeout: d.Config.Password.Timeout, Slots: make(chan struct{}, d.Config.Password.Concurrent), Log: d.Log,
-		UDPLimit: d.Profile.UDPLimit(),
+		UDPLimit: d.Profile.UDPLimit(), Observe: d.hooks.KDC,
 	}
 	return d.names().Strip(d.Limiter.Guard(k.Check)), nil
 }
@@ -56,6 +58,10 @@ func (d *Daemon) directorySecret(ctx context.Context, user string) (string, erro
 	return secret, err
 }
 
+// Hold is how long a connection waits for its greeting: whoever presented many
+// tickets that were refused. Passwords wait when they are checked.
+func (d *Daemon) Hold(remote net.Addr) (time.Duration, error) { return d.Tickets.Wait(remote), nil }
+
 func limiter(g config.Guesses) *password.Limiter {
 	return password.NewLimiter(password.LimiterOptions{
 		IPv4Bits: g.IPv4Prefix, IPv6Bits: g.IPv6Prefix, FreePrefix: g.FreePerAddress, FreeUser: g.FreePerUser,
@@ -63,13 +69,17 @@ func limiter(g config.Guesses) *password.Limiter {
 	})
 }
 
-// chargeRefusal makes a right password that the directory refuses cost what a
-// wrong one costs: else the wait would tell them apart.
-func (d *Daemon) chargeRefusal(s kpop.SessionInfo, _ string, cause error) {
+// ChargeRefusal makes a right password that the directory refuses cost what a
+// wrong one costs: else the wait would tell them apart. Refused tickets are
+// charged to the address alone.
+func (d *Daemon) ChargeRefusal(s kpop.SessionInfo, code string, cause error) {
 	var refusal *rules.Refusal
 	switch s.Mechanism {
 	case "USER", "PLAIN", "LOGIN", "APOP":
 	default:
+		if code == "AUTH" {
+			d.Tickets.Take(s.Remote, "")
+		}
 		return
 	}
 	if !errors.As(cause, &refusal) {

@@ -3,6 +3,7 @@ package assemble
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/cmd/config"
@@ -13,6 +14,10 @@ import (
 // OpenStore gives the maildrops of the spool; what kpopd cannot serve of Cyrus's
 // options, or has in its own file, is logged by name.
 func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
+	return openStore(c, log, nil)
+}
+
+func openStore(c *config.Config, log *slog.Logger, waited func(time.Duration)) (*cyrus.Store, error) {
 	spool, err := SpoolConfig(c)
 	if err != nil {
 		return nil, err
@@ -23,7 +28,7 @@ func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
 	for _, option := range spool.Elsewhere() {
 		log.Info("imapd.conf has what kpopd does not read there", "option", option)
 	}
-	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log})
+	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log, LockWaited: waited})
 }
 
 // OpenSpool is OpenStore for the operator's commands: a folder may be named as

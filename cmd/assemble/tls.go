@@ -15,6 +15,7 @@ func (d *Daemon) tls() (*tls.Config, *x509.Certificate, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("tls: %w", err)
 	}
+	d.expires = pair.Leaf.NotAfter
 	least := uint16(tls.VersionTLS12)
 	if t.MinVersion == "1.3" {
 		least = tls.VersionTLS13

@@ -34,6 +34,9 @@ type Config struct {
 	Spool    Spool     `mapstructure:"spool"`
 	LMTP     LMTP      `mapstructure:"lmtp"`
 	UTF8     UTF8      `mapstructure:"utf8"`
+	Control  Control   `mapstructure:"control"`
+	Metrics  Metrics   `mapstructure:"metrics"`
+	Sandbox  Sandbox   `mapstructure:"sandbox"`
 	Limits   Limits    `mapstructure:"limits"`
 }
 
@@ -69,6 +72,9 @@ func (c *Config) tables() []table {
 		{"spool", &c.Spool},
 		{"lmtp", &c.LMTP},
 		{"utf8", &c.UTF8},
+		{"control", &c.Control},
+		{"metrics", &c.Metrics},
+		{"sandbox", &c.Sandbox},
 		{"limits", &c.Limits},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 )
 
@@ -22,10 +23,30 @@ type Listener struct {
 	PasswordInClear bool     `mapstructure:"password_in_clear"`
 	RequireTLS      bool     `mapstructure:"require_tls"`
 	ChannelBinding  string   `mapstructure:"channel_binding"`
+	ProxyFrom       []string `mapstructure:"proxy_from"` // who must send a PROXY header
 }
 
 // Names gives the listeners' names in a fixed order.
 func (ls Listeners) Names() []string { return slices.Sorted(maps.Keys(ls)) }
+
+// Proxies are the networks of proxy_from; a lone address is one of its own.
+func (l Listener) Proxies() []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range l.ProxyFrom {
+		if p, err := parsePrefix(text); err == nil { // checked with the configuration
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	return p.Masked(), err
+}
 
 func (Listeners) defaults() map[string]any { return nil }
 
@@ -46,5 +67,10 @@ func (l Listener) check(f *faults, key string, certified bool) {
 	f.need(!l.RequireTLS || certified, key+".require_tls", "needs [tls] certificate and key")
 	for _, m := range l.Mechanisms {
 		f.oneOf(key+".mechanisms", m, MechanismNames...)
+	}
+	for _, text := range l.ProxyFrom {
+		p, err := parsePrefix(text)
+		f.need(err == nil, key+".proxy_from", fmt.Sprintf("%q is not an address or a network as 192.0.2.0/24", text))
+		f.need(err != nil || p.Bits() > 0, key+".proxy_from", "must not hold every address: anybody could choose the address he is known by")
 	}
 }

@@ -16,6 +16,7 @@ func main() {
 		Use: "kpop", Short: "look after kpopd", Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(loginCommand(), explainCommand(), mapCommand(), doctorCommand(), spoolCommand(), deliverCommand())
+	root.AddCommand(operatorCommands()...)
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "kpop:", err)
 		os.Exit(status(err))

@@ -3,10 +3,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -34,8 +34,8 @@ func command() *cobra.Command {
 	}
 	root.SetVersionTemplate("kpopd {{.Version}}\n")
 	root.AddCommand(
-		withConfig("serve", "serve until SIGTERM", serve),
-		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, c *config.Config) error {
+		withConfig("serve", "serve until SIGTERM; SIGHUP reads the configuration again", serve),
+		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, _ string, c *config.Config) error {
 			if _, err := assemble.Build(c, assemble.NewLogger(c.Log)); err != nil {
 				return err
 			}
@@ -46,17 +46,19 @@ func command() *cobra.Command {
 	return root
 }
 
-func withConfig(name, short string, do func(context.Context, *config.Config) error) *cobra.Command {
+func withConfig(name, short string, do func(ctx context.Context, file string, c *config.Config) error) *cobra.Command {
 	file := ""
 	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		file, err := filepath.Abs(file) // a reload comes from anywhere
+		if err != nil {
+			return err
+		}
 		c, err := config.Load(file)
 		if err != nil {
 			return err
 		}
-		return do(cmd.Context(), c)
+		return do(cmd.Context(), file, c)
 	}}
 	c.Flags().StringVar(&file, "config", config.DefaultPath, "configuration file")
 	return c
 }
-
-var errRoot = errors.New("running as root; set user = \"cyrus\" (the spool's owner) and start kpopd as that user, or user = \"root\" if you mean it")

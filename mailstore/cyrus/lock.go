@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,7 +103,7 @@ func (m *mailbox) openIndex(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := ofd.Lock(ctx, f, m.purpose != toRead); err != nil {
+		if err := m.store.await(ctx, f, m.purpose != toRead); err != nil {
 			f.Close()
 			return err
 		}
@@ -118,6 +119,20 @@ func (m *mailbox) openIndex(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// await locks f, and tells how long that took when somebody else held it.
+func (s *Store) await(ctx context.Context, f *os.File, exclusive bool) error {
+	if ok, err := ofd.TryLock(f, exclusive); ok || err != nil {
+		return err
+	}
+	if s.waited == nil {
+		return ofd.Lock(ctx, f, exclusive)
+	}
+	began := time.Now()
+	err := ofd.Lock(ctx, f, exclusive)
+	s.waited(time.Since(began))
+	return err
 }
 
 func sameFile(f *os.File, path string) (bool, error) {
@@ -148,7 +163,7 @@ func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
 	if err != nil {
 		return err
 	}
-	if err := ofd.Lock(ctx, f, exclusive); err != nil {
+	if err := m.store.await(ctx, f, exclusive); err != nil {
 		f.Close()
 		return err
 	}

@@ -37,6 +37,10 @@ type Options struct {
 	Log  *slog.Logger     // nil: none
 	Now  func() time.Time // nil: time.Now
 
+	// LockWaited is told how long a lock that another program or session held
+	// was waited for; nil: nobody.
+	LockWaited func(time.Duration)
+
 	// Location is the zone in which Cyrus runs: the day of a Date field is
 	// stored as its midnight there. Nil: time.Local.
 	Location *time.Location
@@ -49,6 +53,7 @@ type Store struct {
 	log      *slog.Logger
 	now      func() time.Time
 	location *time.Location
+	waited   func(time.Duration)
 	stateDir string
 	holds    holds
 	disk     disk
@@ -71,7 +76,7 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.New("cyrus: no configuration")
 	}
 	s := &Store{
-		conf: o.Config, mode: o.Mode, log: o.Log, now: o.Now, location: o.Location, stateDir: o.StateDir,
+		conf: o.Config, mode: o.Mode, log: o.Log, now: o.Now, location: o.Location, waited: o.LockWaited, stateDir: o.StateDir,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

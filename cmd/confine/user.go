@@ -1,0 +1,82 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"syscall"
+)
+
+// Drop makes the process name's, with name's groups, for good. The caller is
+// root and has bound its ports.
+func Drop(name string) error {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return fmt.Errorf("user: %w", err)
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return fmt.Errorf("user: groups of %s: %w", name, err)
+	}
+	uid, gid, groups, err := numbers(u, ids)
+	if err != nil {
+		return err
+	}
+	if uid == 0 {
+		return fmt.Errorf("user: %s is root by another name", name)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return fmt.Errorf("user: groups of %s: %w", name, err)
+	}
+	if err := syscall.Setresgid(gid, gid, gid); err != nil {
+		return fmt.Errorf("user: group %d: %w", gid, err)
+	}
+	if err := syscall.Setresuid(uid, uid, uid); err != nil {
+		return fmt.Errorf("user: %s: %w", name, err)
+	}
+	if syscall.Setuid(0) == nil {
+		return fmt.Errorf("user: root was not given up")
+	}
+	return nil
+}
+
+func numbers(u *user.User, ids []string) (uid, gid int, groups []int, err error) {
+	all := make([]int, 0, len(ids)+2)
+	for _, id := range slices.Concat([]string{u.Uid, u.Gid}, ids) {
+		n, err := strconv.Atoi(id)
+		if err != nil {
+			return 0, 0, nil, fmt.Errorf("user: %s has the number %q", u.Username, id)
+		}
+		all = append(all, n)
+	}
+	return all[0], all[1], all[2:], nil
+}
+
+// NoCore keeps the process's memory, which holds keys and mail, out of core
+// files.
+func NoCore() error {
+	return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+}
+
+// MakeDir makes a directory that is not there yet, for name alone.
+func MakeDir(path, name string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return fmt.Errorf("user: %w", err)
+	}
+	uid, gid, _, err := numbers(u, nil)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return os.Chown(path, uid, gid)
+}

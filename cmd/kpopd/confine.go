@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"slices"
+
+	"github.com/kpopd/kpopd/cmd/confine"
+)
+
+// confine takes every file from the process but its own. It comes last: what is
+// opened stays open.
+func (d *daemon) confine() error {
+	wish := d.Config.Sandbox.Landlock
+	if wish == "off" {
+		return nil
+	}
+	read, write := d.Files()
+	system := confine.System()
+	files := confine.Files{Read: append(read, d.file), WriteTrees: append(write, d.socketDirs()...)}
+	fixed, err := confine.Landlock(files.And(system))
+	if errors.Is(err, confine.ErrNoLandlock) && wish == "auto" {
+		d.Log.Warn("not confined", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// libc's resolver would load modules, which is over.
+	net.DefaultResolver.PreferGo = true
+	fixed = slices.DeleteFunc(fixed, func(path string) bool { return slices.Contains(system.Read, path) })
+	d.Log.Info("confined by Landlock", "cannot_be_replaced", fixed)
+	return nil
+}
+
+// socketDirs are where files are made or removed besides the spool.
+func (d *daemon) socketDirs() []string {
+	var dirs []string
+	for _, path := range []string{d.Config.ControlSocket(), d.Config.Log.Audit, d.Config.LMTP.Listen} {
+		if filepath.IsAbs(path) {
+			dirs = append(dirs, filepath.Dir(path))
+		}
+	}
+	return dirs
+}
+
+func isPermission(err error) bool { return errors.Is(err, fs.ErrPermission) }
