@@ -27,7 +27,7 @@ import (
 )
 
 // documents are run in this order: installing makes what the others need.
-var documents = []string{"install.md", "clients.md", "operations.md", "migration.md", "security.md"}
+var documents = []string{"install.md", "clients.md", "operations.md", "migration.md", "security.md", "identity.md"}
 
 // A fence is a fenced block of a document.
 type fence struct {
@@ -93,6 +93,7 @@ func TestDocuments(t *testing.T) {
 			}
 		})
 	}
+	t.Run("directories of identity.md", r.directories)
 }
 
 // newReader brings a realm up and puts beside it the programs that a document

@@ -16,6 +16,7 @@ type User struct {
 	Name    string
 	Mailbox string // kpopMailbox; empty: none
 	More    map[string][]string
+	Classes []string // besides inetOrgPerson and kpopAccount
 }
 
 // UserDN is where a user lies.
@@ -96,7 +97,7 @@ func (s *Server) Add(users ...User) error {
 
 func (u User) request() *ldap.AddRequest {
 	r := ldap.NewAddRequest(UserDN(u.Name), nil)
-	classes := []string{"inetOrgPerson", "kpopAccount"}
+	classes := append([]string{"inetOrgPerson", "kpopAccount"}, u.Classes...)
 	if u.More["mailHost"] != nil {
 		classes = append(classes, "inetLocalMailRecipient")
 	}
