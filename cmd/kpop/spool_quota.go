@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,7 +13,7 @@ import (
 )
 
 func (o *spool) create() *cobra.Command {
-	octets, messages := limit{-1, true}, limit{value: -1}
+	octets, messages, existing := limit{-1, true}, limit{value: -1}, false
 	c := &cobra.Command{
 		Use: "create USER...", Short: "make maildrops", Args: cobra.MinimumNArgs(1),
 		Long: `Make a maildrop for each user, as Cyrus 3.6 would make it: Cyrus can be started
@@ -20,7 +21,12 @@ on the spool later. Beside a running Cyrus its own "cyradm createmailbox" is the
 better way, since it knows site policies that are not in imapd.conf.`,
 		RunE: o.changing(func(cmd *cobra.Command, args []string) error {
 			for _, name := range args {
-				if err := o.store.CreateMailbox(cmd.Context(), name); err != nil {
+				err := o.store.CreateMailbox(cmd.Context(), name)
+				if existing && errors.Is(err, cyrusdb.ErrMailboxExists) {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: is there already\n", name)
+					continue
+				}
+				if err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 				if octets.value >= 0 || messages.value >= 0 {
@@ -35,6 +41,7 @@ better way, since it knows site policies that are not in imapd.conf.`,
 	}
 	c.Flags().Var(&octets, "quota", "octets each may hold, such as 500M")
 	c.Flags().Var(&messages, "messages", "messages each may hold")
+	c.Flags().BoolVar(&existing, "existing", false, "leave those as they are that are there already")
 	return c
 }
 

@@ -12,14 +12,15 @@ import (
 
 // A style is how a kind of client makes a host name of what was typed.
 type style struct {
-	who  string
-	host string
+	who      string
+	host     string
+	unlikely bool // no client of a site with this krb5.conf is such a one
 }
 
 // names examines the host name in DNS, and whether the keytab has the principal
 // that each kind of client will ask for.
 func (s *Site) names(ctx context.Context, r *Report, keys *krb5conf.KeytabFile) {
-	styles := examineNames(ctx, r.section("dns"), s.resolver(), s.Hostname)
+	styles := examineNames(ctx, r.section("dns"), s.resolver(), s.Kerberos.Profile, s.Hostname)
 	if keys == nil {
 		return
 	}
@@ -32,9 +33,12 @@ func (s *Site) names(ctx context.Context, r *Report, keys *krb5conf.KeytabFile) 
 // asked looks for one style's principal.
 func (s *Site) asked(out section, st style, held holdings) {
 	principal := "pop/" + st.host + "@" + s.realm()
-	if slices.Contains(held.names, principal) {
+	switch {
+	case slices.Contains(held.names, principal):
 		out.ok("%s: will ask for %s, which is in the keytab", st.who, principal)
-	} else {
+	case st.unlikely:
+		out.warn("give all clients the same krb5.conf, or make DNS give the other name", "%s: would ask for %s, which is not in the keytab; rdns is off here", st.who, principal)
+	default:
 		out.wrong(fmt.Sprintf("kadmin -q 'addprinc -randkey %s' and kadmin -q 'ktadd -k %s %s', or make DNS give the other name",
 			principal, s.Kerberos.Keytab, principal), "%s: will ask for %s, which is not in the keytab", st.who, principal)
 	}
@@ -46,10 +50,10 @@ func (s *Site) asked(out section, st style, held holdings) {
 
 // examineNames looks host up forward and backward, and gives the names by which
 // clients will know it, each once.
-func examineNames(ctx context.Context, out section, resolver *net.Resolver, host string) []style {
+func examineNames(ctx context.Context, out section, resolver *net.Resolver, p *krb5conf.Profile, host string) []style {
 	ctx, cancel := context.WithTimeout(ctx, 2*questionTime)
 	defer cancel()
-	styles := []style{{"clients that take the name as it is typed (curl, mpop, libkrb5 with dns_canonicalize_hostname = false)", strings.ToLower(host)}}
+	styles := []style{{who: "clients that take the name as it is typed (curl, mpop, libkrb5 with dns_canonicalize_hostname = false)", host: strings.ToLower(host)}}
 	if net.ParseIP(host) != nil {
 		out.wrong("use a name: tickets are for names", "%s is an address and not a name", host)
 		return nil
@@ -67,9 +71,10 @@ func examineNames(ctx context.Context, out section, resolver *net.Resolver, host
 	if canonical != strings.ToLower(host) {
 		out.ok("%s is an alias of %s", host, canonical)
 	}
-	styles = append(styles, style{"clients that follow aliases (fetchmail always; libkrb5 with rdns = false)", canonical})
+	styles = append(styles, style{who: "clients that follow aliases (fetchmail always; libkrb5 with rdns = false)", host: canonical})
+	unlikely := p != nil && (!p.Bool(true, "libdefaults", "rdns") || !p.Bool(true, "libdefaults", "dns_canonicalize_hostname"))
 	for _, name := range reverse(ctx, out, resolver, canonical, addresses) {
-		styles = append(styles, style{"clients that look the address up (libkrb5's default, rdns = true)", name})
+		styles = append(styles, style{"clients that look the address up (libkrb5's default, rdns = true)", name, unlikely})
 	}
 	return merge(styles)
 }
@@ -108,6 +113,7 @@ func merge(styles []style) []style {
 			out = append(out, st)
 		case !strings.Contains(out[i].who, st.who):
 			out[i].who += "; " + st.who
+			out[i].unlikely = out[i].unlikely && st.unlikely
 		}
 	}
 	return out

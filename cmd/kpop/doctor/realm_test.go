@@ -251,6 +251,20 @@ func TestKeytabAndKDCDisagree(t *testing.T) {
 	})
 }
 
+// A PTR record that says another name matters to libkrb5's default, and little
+// where rdns is off.
+func TestAnotherNameBackwards(t *testing.T) {
+	const host = "node1.realm.test"
+	s := site(t)
+	s.Hostname, s.Kerberos.Keytab = host, filepath.Join(t.TempDir(), "keytab")
+	s.Resolver = zone{a: map[string]string{host: "127.0.0.1"}, ptr: map[string]string{"1.0.0.127.in-addr.arpa": "dhcp17.realm.test"}}.serve(t)
+	kadmin(t, "addprinc -randkey pop/%s\nktadd -k %s pop/%s", host, s.Kerberos.Keytab, host)
+	expect(t, server(t, s), "dns", doctor.OK, "pop/node1.realm.test@REALM.TEST, which is in the keytab")
+	expect(t, server(t, s), "dns", doctor.Warning, "would ask for", "rdns is off")
+	s.Kerberos.Profile = parsed(t, fmt.Sprintf("[libdefaults]\ndefault_realm = REALM.TEST\n[realms]\nREALM.TEST = {\nkdc = %s\n}\n", local(realm.Ports.KDC)))
+	expect(t, server(t, s), "dns", doctor.Wrong, "will ask for pop/", "not in the keytab")
+}
+
 func kadmin(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if _, err := realm.Kadmin(context.Background(), fmt.Sprintf(format, args...)+"\n"); err != nil {
