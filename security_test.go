@@ -1,0 +1,68 @@
+package kpopd_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestThreatTable holds docs/security.md to the tree: each file that is said to
+// defend is there, and so is each test.
+func TestThreatTable(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := testNames(t)
+	quoted := regexp.MustCompile("`[^`]+`")
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 8 || !strings.Contains(cells[4], ".go") {
+			continue
+		}
+		rows++
+		for _, file := range quoted.FindAllString(cells[4], -1) {
+			if _, err := os.Stat(strings.Trim(file, "`")); err != nil {
+				t.Errorf("%s: %v", strings.TrimSpace(cells[1]), err)
+			}
+		}
+		named := quoted.FindAllString(cells[6], -1)
+		for _, name := range named {
+			if !tests[strings.Trim(name, "`")] {
+				t.Errorf("%s: there is no %s", strings.TrimSpace(cells[1]), name)
+			}
+		}
+		if len(named) == 0 {
+			t.Errorf("%s: no test", strings.TrimSpace(cells[1]))
+		}
+	}
+	if rows < 10 {
+		t.Errorf("%d threats, fewer than the ten that decide", rows)
+	}
+}
+
+// testNames are the functions that go test runs, of all packages and tags.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	names := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range declared.FindAllSubmatch(b, -1) {
+			names[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
