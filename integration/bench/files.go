@@ -1,0 +1,95 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Write puts the report into a directory, as NAME.json and NAME.md.
+func (r *Report) Write(dir, name string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: for everybody to read
+		return err
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, name+".json"), append(b, '\n'), 0o644),    //nolint:gosec // G306: as above
+		os.WriteFile(filepath.Join(dir, name+".md"), []byte(r.Markdown()), 0o644)) //nolint:gosec // G306: as above
+}
+
+// The marks of the part of a document that is the program's.
+const (
+	beginMark = "<!-- bench: begin -->"
+	endMark   = "<!-- bench: end -->"
+)
+
+// Insert writes the tables into a document, between its marks.
+func (r *Report) Insert(document string) error {
+	b, err := os.ReadFile(document) //nolint:gosec // G304: the caller's
+	if err != nil {
+		return err
+	}
+	before, rest, begun := strings.Cut(string(b), beginMark)
+	_, after, ended := strings.Cut(rest, endMark)
+	if !begun || !ended {
+		return fmt.Errorf("bench: %s does not have the lines %s and %s", document, beginMark, endMark)
+	}
+	text := before + beginMark + "\n\n" + r.Markdown() + "\n" + endMark + after
+	return os.WriteFile(document, []byte(text), 0o644) //nolint:gosec // G306: a document
+}
+
+// kept are the ratios that a later run is held against, by scenario and figure.
+type kept map[string]float64
+
+// ratios are those of the report that do not swing with the weather: of time
+// spent and of memory, not of percentiles.
+func (r *Report) ratios() kept {
+	out := kept{}
+	for _, res := range r.Scenarios {
+		for _, q := range res.Ratios {
+			if q.Figure == string(cpuTime) || q.Figure == string(memory) {
+				out[res.Name+"; "+q.Figure] = q.Ratio
+			}
+		}
+	}
+	return out
+}
+
+// tolerance is how much a ratio may grow before it is a regression.
+const tolerance = 1.25
+
+// Regressions compares the ratios with those kept in a file, and names those
+// that have grown by more than a quarter. A file that is not there is made.
+func (r *Report) Regressions(path string, renew bool) ([]string, error) {
+	b, err := os.ReadFile(path) //nolint:gosec // G304: the caller's
+	if errors.Is(err, os.ErrNotExist) || renew {
+		b, err := json.MarshalIndent(r.ratios(), "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		return nil, os.WriteFile(path, append(b, '\n'), 0o644) //nolint:gosec // G306: for everybody to read
+	}
+	if err != nil {
+		return nil, err
+	}
+	var before kept
+	if err := json.Unmarshal(b, &before); err != nil {
+		return nil, fmt.Errorf("bench: %s: %w", path, err)
+	}
+	return worse(before, r.ratios()), nil
+}
+
+func worse(before, now kept) (all []string) {
+	for name, ratio := range now {
+		if was, known := before[name]; known && ratio > was*tolerance {
+			all = append(all, fmt.Sprintf("%s: %.3f, was %.3f", name, ratio, was))
+		}
+	}
+	return all
+}
