@@ -2,11 +2,13 @@
 # make test        everything
 # make realm DIR=  the realm for your own tools; make realm-down DIR= ends it
 #                  SPOOL=cyrus: with a Cyrus master over the same spool
+# make bench       kpopd's cost beside Cyrus's and Dovecot's, with the table of
+#                  docs/performance.md; bench-quick holds it against bench/ratios.json
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos soak check release clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus fuzz chaos soak bench bench-quick bin/bench check release clean
 
 all: build
 
@@ -78,6 +80,19 @@ check:
 # Static binaries, checksums and a bill of materials, into dist/.
 release:
 	deploy/release.sh $(VERSION)
+
+# Cyrus and Dovecot beside kpopd, each scenario in turn on each; needs root. With
+# ROUNDS=5 more often than three times; with ONLY='RETR|TOP' only some, and then
+# the tables go to bench/ alone.
+BENCH = bin/bench $(if $(filter command environment,$(origin ROUNDS)),--rounds $(ROUNDS)) $(if $(ONLY),--only '$(ONLY)') $(BENCHFLAGS)
+bin/bench: build
+	go build -trimpath -o bin/ ./integration/cmd/bench
+
+bench: deps bin/bench
+	$(BENCH) $(if $(ONLY),,--document docs/performance.md)
+
+bench-quick: deps bin/bench
+	$(BENCH) --quick --check bench/ratios.json
 
 clean:
 	rm -rf bin demo dist
