@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"net"
@@ -27,7 +28,7 @@ type row struct {
 }
 
 func TestFaults(t *testing.T) {
-	rows := slicesOf(outages(), keys(), files(), signals(), network(), scarcity())
+	rows := slicesOf(outages(), keys(), reloads(), files(), signals(), network(), scarcity())
 	for range rounds() {
 		for _, r := range rows {
 			held := t.Run(r.name, func(t *testing.T) {
@@ -170,6 +171,71 @@ func rotate(t *testing.T) {
 	if _, code := player.Sendauth(t, realm, player.Request(t, ticket, session, integration.RealmName, name)); code != 0 {
 		t.Errorf("a ticket from before the rotation: KRB-ERROR %d", code)
 	}
+}
+
+// reloads change what a running daemon has read, under an open session that must
+// go on. What cannot be read is refused, and the old stays in use.
+func reloads() []row {
+	beside := func(change func(t *testing.T)) func(*testing.T) {
+		return func(t *testing.T) {
+			p := player.Login(t, realm, "alice")
+			p.Play("C: DELE 1\nS: +OK\n")
+			change(t)
+			p.Play("C: RETR 2\nS: +OK\nS: ...\nC: RSET\nS: +OK\nC: QUIT\nS: +OK\n")
+		}
+	}
+	// broken spoils a file for a reload that must be refused.
+	broken := func(file string) func(*testing.T) {
+		return func(t *testing.T) {
+			good, err := os.ReadFile(realm.Path(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := serial(t)
+			if err := os.WriteFile(realm.Path(file), []byte("[limits\n-----BEGIN"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := reload(t); err == nil {
+				t.Errorf("a reload of a spoilt %s: %s", file, out)
+			}
+			if err := os.WriteFile(realm.Path(file), good, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if serial(t) != before {
+				t.Error("another certificate is served after a refused reload")
+			}
+		}
+	}
+	return []row{
+		{"certificate replaced", beside(func(t *testing.T) {
+			before := serial(t)
+			if err := realm.RenewCertificate(); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := reload(t); err != nil {
+				t.Fatal(err, out)
+			}
+			if serial(t) == before {
+				t.Error("the old certificate is still served")
+			}
+		}), all},
+		{"certificate spoilt", beside(broken("server.pem")), all},
+		{"certificate's key spoilt", beside(broken("server.key")), all},
+		{"configuration spoilt", beside(broken("kpopd.toml")), all},
+	}
+}
+
+func reload(t *testing.T) (string, error) {
+	return realm.Tool(filepath.Join(t.TempDir(), "cc")).Run(t.Context(), realm.Kpop(), "reload", "--config", realm.Path("kpopd.toml"))
+}
+
+// serial is the number of the certificate that POP3S shows.
+func serial(t *testing.T) string {
+	t.Helper()
+	p := player.Dial(t, realm.Ports.POP3S)
+	p.Secure(realm)
+	p.Expect("+OK")
+	return p.Conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
 // files are message files that are not what the index says, and an index that
