@@ -52,9 +52,11 @@ refusals: deps build
 	go test -tags integration -count=1 -timeout 30m -v -run TestRefusalsAreAlike ./integration -refusals 200
 
 # Everybody against everybody on one spool beside a live Cyrus, a minute in each
-# mode of expunging; make test has a short form.
+# mode of expunging; then a QUIT cut off at each of its system calls. make test has
+# a short form of both.
 race-cyrus: deps build
 	go test -race -tags integration -timeout 30m -count=1 -v -run 'BesideCyrus' ./integration -args -race-time=60s
+	go test -tags integration -timeout 30m -count=1 -v -run 'QuitCutOff' ./integration -args -every-fault
 
 # Ten minutes for each parser; FUZZTIME=30s for a short look.
 FUZZTIME ?= 10m

@@ -170,20 +170,28 @@ func (c *change) commit(ctx context.Context) error {
 	if quota != nil {
 		defer quota.Close()
 		if err := quota.Commit(); err != nil {
-			return told(err)
+			return errors.Join(told(err), c.takeBack(quota))
 		}
 	}
 	if err := c.write(); err != nil {
 		restored := c.restore()
 		c.unrestored = restored != nil
 		err = errors.Join(told(err), restored)
-		if quota != nil && c.m.store.disk.step("quota", c.m.path) == nil {
-			quota.Add(c.m.place.Name.Intname(), c.negative())
-			err = errors.Join(err, quota.Commit())
-		}
-		return err
+		return errors.Join(err, c.takeBack(quota))
 	}
 	return nil
+}
+
+// takeBack undoes the change of the quota, as far as it was made.
+func (c *change) takeBack(quota *cyrusdb.QuotaTx) error {
+	if quota == nil || !quota.Committed() {
+		return nil
+	}
+	if err := c.m.store.disk.step("quota", c.m.path); err != nil {
+		return err
+	}
+	quota.Add(c.m.place.Name.Intname(), c.negative())
+	return quota.Commit()
 }
 
 // openQuota locks the quota root's file and adds the change to it; nil when

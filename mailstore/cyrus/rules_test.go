@@ -41,7 +41,7 @@ func TestOpenRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			d.Close()
-		}, mailstore.ErrLoginDelay, "popminpoll"},
+		}, mailstore.ErrLoginDelay, "the next is allowed"},
 		{"padded", func(t *testing.T, s *Store) {
 			s.conf.POP.MinPoll, s.conf.POP.PollPadding = time.Minute, 3
 			d := open(t, s, "alice")

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // maxFlat bounds what is read whole.
@@ -121,32 +123,39 @@ func (db *flatDB) commit() error {
 	for _, l := range db.lines {
 		out = append(append(append(append(out, l.key...), '\t'), l.value...), '\n')
 	}
-	return replaceFile(db.file, out)
+	f, err := replaceFile(db.file, db.file.Name(), out)
+	if f != nil {
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 func (db *flatDB) abort() error { return nil }
 
-// replaceFile puts a new file in the place of one that is locked, as Cyrus
-// does: FILE.NEW, written, synced, renamed.
-func replaceFile(old *os.File, data []byte) (err error) {
+// replaceFile puts data in old's place under the name path, durably. Whoever
+// holds the lock goes on holding it: the new file has it before it has its name.
+// The new file is open when it is in place, even with an error.
+func replaceFile(old *os.File, path string, data []byte) (f *os.File, err error) {
 	info, err := old.Stat()
 	if err != nil {
-		return fmt.Errorf("cyrusdb: %w", err)
+		return nil, fmt.Errorf("cyrusdb: %w", err)
 	}
-	path := old.Name() + ".NEW"
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	f, err = os.OpenFile(path+".NEW", os.O_RDWR|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
 	if err != nil {
-		return fmt.Errorf("cyrusdb: %w", err)
+		return nil, fmt.Errorf("cyrusdb: %w", err)
 	}
-	_, err = f.Write(data)
+	_, err = ofd.TryLock(f, true) // nobody else may have this name open
+	if err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(path, old.Name())
+	if err == nil {
+		err = os.Rename(path+".NEW", path)
 	}
 	if err != nil {
-		return fmt.Errorf("cyrusdb: %w", errors.Join(err, os.Remove(path)))
+		return nil, fmt.Errorf("cyrusdb: %w", errors.Join(err, f.Close(), os.Remove(path+".NEW")))
 	}
-	return syncDir(filepath.Dir(path))
+	return f, syncDir(filepath.Dir(path))
 }

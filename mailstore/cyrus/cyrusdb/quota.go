@@ -249,7 +249,9 @@ func readQuota(f *os.File) (Quota, error) {
 // and the writing of a change.
 type QuotaTx struct {
 	Quota
-	file *os.File
+	path      string
+	file      *os.File // of that name, locked
+	committed bool
 }
 
 // OpenQuota locks a quotalegacy file for a change. Close follows in any case.
@@ -262,13 +264,24 @@ func OpenQuota(ctx context.Context, path string) (*QuotaTx, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &QuotaTx{Quota: q, file: f}, nil
+	return &QuotaTx{Quota: q, path: path, file: f}, nil
 }
 
-// Commit puts the quota on disk.
+// Commit puts the quota on disk. It may be called again, after a further Add,
+// under the same lock.
 func (t *QuotaTx) Commit() error {
-	return replaceFile(t.file, append(t.Append(nil), '\n'))
+	f, err := replaceFile(t.file, t.path, append(t.Append(nil), '\n'))
+	if f != nil {
+		t.committed = true
+		err = errors.Join(err, t.file.Close())
+		t.file = f
+	}
+	return err
 }
+
+// Committed reports whether the file has been replaced, perhaps by a Commit that
+// failed to make it durable.
+func (t *QuotaTx) Committed() bool { return t.committed }
 
 // Close gives the lock back.
 func (t *QuotaTx) Close() error {
