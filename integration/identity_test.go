@@ -133,6 +133,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() { _ = directory.Remove("r-twice2") })
 	if err := realm.AddUser(t.Context(), "r-unmapped"); err != nil {
 		t.Fatal(err)
 	}

@@ -251,6 +251,28 @@ func TestRefusalsAreAlike(t *testing.T) {
 	}
 }
 
+// What takes longer than the delay is held back to the next multiple of it.
+func TestSlowRefusalsAreAlike(t *testing.T) {
+	t.Parallel()
+	const delay = 100 * time.Millisecond
+	r := newRig(t, newStore().fill("alice"), func(s *kpop.Server, p *kpop.Port) {
+		s.Limits.FailureDelay = delay
+		check := p.Password
+		p.Password = func(ctx context.Context, peer auth.Peer, user, password string) (*auth.Identity, error) {
+			time.Sleep(delay + delay/10) // a KDC that is asked twice
+			return check(ctx, peer, user, password)
+		}
+	})
+	c := r.dial()
+	c.line()
+	c.do("USER nobody", "+OK PASS please")
+	began := time.Now()
+	c.do("PASS wrong", "-ERR [AUTH] Authentication failed")
+	if took := time.Since(began); took < 2*delay {
+		t.Errorf("a refusal after %v, not at a multiple of %v", took, delay)
+	}
+}
+
 func TestRetrievedAndLogLine(t *testing.T) {
 	t.Parallel()
 	var ended kpop.SessionInfo
