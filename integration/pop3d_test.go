@@ -19,6 +19,7 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	handover "github.com/kpopd/kpopd/mailstore/lmtp"
 )
 
 // pop3ds are services of one Cyrus, each a pop3d with options of its own: in
@@ -392,5 +393,41 @@ func TestPollOfPop3d(t *testing.T) {
 		if counts[0] != counts[1] || counts[0] != counts[2] || counts[0] == 0 || counts[0] == tries {
 			t.Errorf("%s: of %d logins at once pop3d lets in %d, kpopd %d, both in turn %d", service, tries, counts[0], counts[1], counts[2])
 		}
+	}
+}
+
+// TestForwardToLmtpd: mail is handed over to Cyrus's lmtpd, and what that says
+// of a recipient is what kpopd says.
+func TestForwardToLmtpd(t *testing.T) {
+	t.Parallel()
+	x := newPop3dSite(t, func(s *cyrus.Store) {
+		for _, user := range []string{"alice", "full"} {
+			if err := s.CreateMailbox(t.Context(), user); err != nil {
+				t.Fatal(err)
+			}
+		}
+		appendTo(t, s, "full", 3)
+		if err := s.SetQuota(t.Context(), "full", cyrus.Limits{StorageKiB: -1, Messages: 2}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	f := &handover.Forwarder{Address: x.cyrus.LMTP, Hostname: "kpopd.test"}
+	for mailbox, want := range map[string]error{"alice": nil, "nobody": mailstore.ErrUnknown, "full": mailstore.ErrOverQuota} {
+		if err := f.Accepts(t.Context(), mailbox, 100); !errors.Is(err, want) {
+			t.Errorf("%s: asked beforehand: %v", mailbox, err)
+		}
+		message := strings.NewReader("Subject: handed over\r\n\r\n.\r\n..\r\n")
+		if err := f.Deliver(t.Context(), mailbox, message, "sender@b.test"); !errors.Is(err, want) {
+			t.Errorf("%s: %v", mailbox, err)
+		}
+	}
+	d, err := x.store(t, "").Open(t.Context(), "alice", mailstore.Holder{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() //nolint:errcheck // nothing was changed
+	text, _, _, err := d.(mailstore.Appender).AppendMessage(nil, 1, 1<<20)
+	if err != nil || !strings.HasPrefix(string(text), "Return-Path: <sender@b.test>\r\n") || !strings.HasSuffix(string(text), "\r\n\r\n.\r\n..\r\n") {
+		t.Errorf("%q, %v", text, err)
 	}
 }

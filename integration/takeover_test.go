@@ -51,7 +51,7 @@ func TestTakeover(t *testing.T) {
 	})
 	fillAlone(t, r)
 	before := uniqueIDs(t, r, "alice")
-	stopKpopd(t, r)
+	stopKpopd(t, r, syscall.SIGTERM)
 
 	r.Cyrus, err = integration.NewCyrus(r.Path("takeover"), r.Path("imapd.conf"))
 	if err != nil {
@@ -128,10 +128,14 @@ func fillAlone(t *testing.T, r *integration.Realm) {
 	kpop(t, r, "", "spool", "check")
 }
 
-// lmtpOf is a session with kpopd's own LMTP listener.
+// lmtpOf is a session with kpopd's own LMTP listener, which opens after the
+// ports that a realm waits for.
 func lmtpOf(t *testing.T, socket string) *talk {
 	t.Helper()
 	c, err := lmtpAt("unix", socket)
+	for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		c, err = lmtpAt("unix", socket)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,9 +161,10 @@ func uniqueIDs(t *testing.T, r *integration.Realm, user string) []string {
 	return ids
 }
 
-func stopKpopd(t *testing.T, r *integration.Realm) {
+// stopKpopd sends kpopd a signal that ends it, and waits for its end.
+func stopKpopd(t *testing.T, r *integration.Realm, signal syscall.Signal) {
 	t.Helper()
-	if err := r.Signal("kpopd", syscall.SIGTERM); err != nil {
+	if err := r.Signal("kpopd", signal); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {

@@ -19,7 +19,8 @@ func (o *spool) expire() *cobra.Command {
 		Use: "expire [USER...]", Short: "drop the files of messages that were removed some time ago",
 		Long: `Drop what was removed from the maildrops named, or from all: files, records and
 annotations of messages that clients have deleted at least --older ago. Until
-then "kpop spool undelete" brings them back.
+then "kpop spool undelete" brings them back. Without a name, what deliveries
+have left that were killed goes too, after a day.
 
 Sessions and deliveries go on meanwhile; one that has listed such a message is
 told that it is gone. Beside a Cyrus this is cyr_expire's task. From cron:
@@ -32,6 +33,11 @@ told that it is gone. Beside a Cyrus this is cyr_expire's task. From cron:
 			names, err := o.named(cmd, args)
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 && !dry {
+				if _, err := o.store.SweepStaged(); err != nil {
+					return err
+				}
 			}
 			do := o.store.Expire
 			if dry {

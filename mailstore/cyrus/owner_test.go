@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -203,5 +204,25 @@ func TestAccepts(t *testing.T) {
 	changeHeader(t, s, "alice", func(h *IndexHeader) { h.Options &^= OptionDeleted })
 	if err := s.Accepts(ctx, "alice", 1); !errors.Is(err, mailstore.ErrReadOnly) {
 		t.Errorf("read-only: %v", err)
+	}
+}
+
+// TestSweepStaged: what a killed delivery has left goes after a day; what is on
+// its way, or Cyrus's, stays.
+func TestSweepStaged(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	dir := filepath.Join(s.conf.Layout.Partitions["default"].Root, "stage.")
+	for name, age := range map[string]time.Duration{"kpop-OLD": 25 * time.Hour, "kpop-NEW": time.Hour, "1234-1-0": 48 * time.Hour} {
+		write(t, filepath.Join(dir, name), []byte("x"))
+		if err := os.Chtimes(filepath.Join(dir, name), testTime(), testTime().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.SweepStaged(); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if left := must(os.ReadDir(dir)); len(left) != 2 {
+		t.Errorf("left: %v", left)
 	}
 }

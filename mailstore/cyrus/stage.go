@@ -55,7 +55,7 @@ func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, arrived time.T
 	if err := s.disk.mkdirAll(dir); err != nil {
 		return nil, told(err)
 	}
-	t := &staged{path: filepath.Join(dir, "kpop-"+rand.Text())}
+	t := &staged{path: filepath.Join(dir, stagedName+rand.Text())}
 	var err error
 	if t.file, err = s.disk.create(t.path, 0o600); err != nil {
 		return nil, told(err)
