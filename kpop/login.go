@@ -104,9 +104,11 @@ func (c *conn) welcome(t *transaction) {
 
 // refusedLogin tells the log and the observer why, and the client nothing.
 func (c *conn) refusedLogin(id *auth.Identity, r *refusal, cause error) {
-	c.logAttrs(slog.LevelInfo, "login refused", slog.Bool("audit", true),
+	// What stands before the mechanism is read by fail2ban's filter, and is ours
+	// alone (deploy/fail2ban).
+	c.logAttrs(slog.LevelInfo, "login refused", slog.Bool("audit", true), slog.String("code", r.code),
 		slog.String("mechanism", id.Mechanism), slog.String("authcid", clip(id.Authcid)), slog.String("authzid", clip(id.Authzid)),
-		slog.String("code", r.code), slog.Any("err", cause))
+		slog.Any("err", cause))
 	if c.srv.Observer.Refused == nil {
 		return
 	}
