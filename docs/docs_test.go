@@ -132,7 +132,7 @@ func newReader(t *testing.T) *reader {
 		"port 110", "port "+strconv.Itoa(realm.Ports.POP3), "-p 110", "-p "+strconv.Itoa(realm.Ports.POP3),
 		"mail.example.org", "localhost", "example.org", "realm.test", "EXAMPLE.ORG", "REALM.TEST",
 		"/etc/ssl/mail-ca.pem", realm.Path("ca.pem"), "/etc/ssl/kpopd.pem", realm.Path("server.pem"), "/etc/ssl/private/kpopd.key", realm.Path("server.key"),
-		"/etc/kpopd.toml", realm.Path("kpopd.toml"), "/etc/kpopd.keytab", realm.Path("server.keytab"), "/etc/krb5.conf", realm.Path("krb5.conf"),
+		"/etc/kpopd/kpopd.toml", realm.Path("kpopd.toml"), "/etc/kpopd/kpopd.keytab", realm.Path("server.keytab"), "/etc/krb5.conf", realm.Path("krb5.conf"),
 		"/etc/imapd.conf", realm.Path("imapd.conf"), "/var/lib/kpopd", realm.Path("state"),
 		"~/", r.home+"/",
 	)
@@ -174,7 +174,7 @@ func (r *reader) stubs(t *testing.T, bin string) {
 		"kinit":  `[ "$*" = alice ] && exec /usr/bin/kinit alice <"$HOME/alice.password"; exec /usr/bin/kinit "$@"`,
 		"kpop": `ports="--ports kpop=` + fmt.Sprintf("%d,pop3=%d,pop3s=%d", r.realm.Ports.KPOP, r.realm.Ports.POP3, r.realm.Ports.POP3S) + `"
 case "$*" in "doctor --client"*) ;; *) ports=;; esac
-config=; case "$1" in doctor|map|spool|deliver|who|kick|stats|reload) config="--config ` + r.realm.Path("kpopd.toml") + `";; esac
+config=; case "$1" in doctor|map|spool|deliver|who|kick|stats|reload|trace) config="--config ` + r.realm.Path("kpopd.toml") + `";; esac
 case "$*" in *--client*|*--config*) config=;; esac
 exec ` + bin + `/kpop "$@" $config $ports`,
 		"kpopd":      `exec ` + bin + `/kpopd "$@"`,

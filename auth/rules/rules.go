@@ -181,7 +181,7 @@ func (r *Rules) report(ctx context.Context, id auth.Identity, account auth.Accou
 	var refusal *Refusal
 	switch {
 	case err == nil && account.Acting:
-		log.LogAttrs(ctx, slog.LevelInfo, "acting for another", append(names, slog.String("mailbox", account.Mailbox))...)
+		log.LogAttrs(ctx, slog.LevelInfo, "acting for another", append(names, slog.Bool("audit", true), slog.String("mailbox", account.Mailbox))...)
 	case errors.As(err, &refusal):
 		level := slog.LevelInfo
 		if refusal.Reason == ManyEntries || refusal.Reason == NoMailbox {

@@ -4,7 +4,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -12,8 +14,26 @@ import (
 	"github.com/spf13/viper"
 )
 
-// DefaultPath is where the file is when nobody names it.
-const DefaultPath = "/etc/kpopd.toml"
+// DefaultPath is where the file is when nobody names it: in a directory of its
+// own, so that one put in its place can be read by a confined daemon.
+const DefaultPath = "/etc/kpopd/kpopd.toml"
+
+// otherPath is read when nobody names a file and there is none at DefaultPath.
+const otherPath = "/etc/kpopd.toml"
+
+// Find gives the file that Load reads for a name.
+func Find(file string) string {
+	if file != DefaultPath {
+		return file
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return file
+	}
+	if _, err := os.Stat(otherPath); err != nil {
+		return file
+	}
+	return otherPath
+}
 
 // A Config is kpopd's file, decoded and complete: every key of etc/kpopd.toml
 // and nothing else.
@@ -82,6 +102,7 @@ func (c *Config) tables() []table {
 // Load reads and checks file. All that is wrong is told at once, each fault as
 // "key: what is wrong; what to do", so that an operator mends it in one go.
 func Load(file string) (*Config, error) {
+	file = Find(file)
 	v := viper.NewWithOptions(viper.KeyDelimiter("."))
 	v.SetConfigFile(file)
 	v.SetConfigType("toml")

@@ -142,3 +142,37 @@ func TestDrop(t *testing.T) {
 		}
 	}
 }
+
+// TestKeepNameservers: only a resolv.conf that cannot be read any more makes the
+// old nameservers be asked.
+func TestKeepNameservers(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("# by DHCP\nsearch example.org\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dial := confine.KeepNameservers(file)
+	asks := func(address string) string {
+		c, err := dial(t.Context(), "udp", address) // connects, sends nothing
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		return c.RemoteAddr().String()
+	}
+	if got := asks("127.0.0.1:53"); got != "127.0.0.1:53" {
+		t.Error(got)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if got := asks("127.0.0.1:53"); !strings.Contains(got, "192.0.2.1:53") {
+		t.Error(got)
+	}
+	if got := asks("[::1]:53"); !strings.Contains(got, "[2001:db8::1]:53") { // or no route to it
+		t.Error(got)
+	}
+	if got := asks("127.0.0.9:53"); got != "127.0.0.9:53" {
+		t.Error(got)
+	}
+}

@@ -20,6 +20,7 @@ func (d *daemon) confine() error {
 	read, write := d.Files()
 	system := confine.System()
 	files := confine.Files{Read: append(read, d.file), WriteTrees: append(write, d.socketDirs()...)}
+	dial := confine.KeepNameservers("/etc/resolv.conf")
 	fixed, err := confine.Landlock(files.And(system))
 	if errors.Is(err, confine.ErrNoLandlock) && wish == "auto" {
 		d.Log.Warn("not confined", "error", err)
@@ -29,7 +30,7 @@ func (d *daemon) confine() error {
 		return err
 	}
 	// libc's resolver would load modules, which is over.
-	net.DefaultResolver.PreferGo = true
+	net.DefaultResolver.PreferGo, net.DefaultResolver.Dial = true, dial
 	fixed = slices.DeleteFunc(fixed, func(path string) bool { return slices.Contains(system.Read, path) })
 	d.Log.Info("confined by Landlock", "cannot_be_replaced", fixed)
 	return nil

@@ -49,7 +49,7 @@ func command() *cobra.Command {
 func withConfig(name, short string, do func(ctx context.Context, file string, c *config.Config) error) *cobra.Command {
 	file := ""
 	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		file, err := filepath.Abs(file) // a reload comes from anywhere
+		file, err := filepath.Abs(config.Find(file)) // a reload comes from anywhere
 		if err != nil {
 			return err
 		}
