@@ -33,7 +33,7 @@ A maildrop is named as its user logs in: alice, alice@example.org with
 virtdomains, and a folder of hers alice+folder.`,
 	}
 	c.PersistentFlags().StringVar(&o.file, "config", config.DefaultPath, "configuration file")
-	c.AddCommand(o.create(), o.list(), o.show(), o.check(), o.expire(), o.undelete(), o.quota())
+	c.AddCommand(o.create(), o.list(), o.show(), o.check(), o.expire(), o.undelete(), o.quota(), o.importMail())
 	return c
 }
 

@@ -30,12 +30,17 @@ func (s *Store) Deliver(ctx context.Context, mailbox string, message io.Reader, 
 // ends of the message are made CRLF and an empty message is one empty line;
 // nothing else is changed. A zero time of arrival is now.
 func (s *Store) Append(ctx context.Context, mailbox string, message io.Reader, arrived time.Time) (uint32, error) {
+	return s.appendMessage(ctx, mailbox, message, Foreign{Arrived: arrived})
+}
+
+// appendMessage adds a message under the UID that f names; 0: the next one.
+func (s *Store) appendMessage(ctx context.Context, mailbox string, message io.Reader, f Foreign) (uint32, error) {
 	name, err := s.name(mailbox)
 	if err != nil {
 		return 0, err
 	}
-	if arrived.IsZero() {
-		arrived = s.now()
+	if f.Arrived.IsZero() {
+		f.Arrived = s.now()
 	}
 	entry, err := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Lookup(ctx, name)
 	if err != nil {
@@ -44,7 +49,7 @@ func (s *Store) Append(ctx context.Context, mailbox string, message io.Reader, a
 	if ok, why := entry.Serves(s.conf.ServerName); !ok {
 		return 0, fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrUnknown, name, why)
 	}
-	t, err := s.stage(entry.Mailbox(), message, arrived)
+	t, err := s.stage(entry.Mailbox(), message, f.Arrived)
 	if err != nil {
 		return 0, err
 	}
@@ -56,7 +61,13 @@ func (s *Store) Append(ctx context.Context, mailbox string, message io.Reader, a
 		return 0, err
 	}
 	defer m.release()
-	return c.append(ctx, t, arrived)
+	if f.UID != 0 {
+		if err := c.skipTo(f.UID); err != nil {
+			return 0, err
+		}
+	}
+	t.flags = f.Flags
+	return c.append(ctx, t, f.Arrived)
 }
 
 // change locks a mailbox and reads what a change of it needs.
@@ -108,7 +119,7 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 		return 0, err
 	}
 	r.Size, r.HeaderSize, r.GUID = uint64(t.size), uint64(t.headerSize), t.guid
-	r.InternalDate = uint64(arrived.Unix())
+	r.InternalDate, r.Flags = uint64(arrived.Unix()), t.flags
 	r.SentDate, r.GMTime = uint64(t.parsed.SentDate), uint64(t.parsed.GMTime)
 	if err := c.checkQuota(ctx, r.Size); err != nil {
 		return 0, err

@@ -29,6 +29,13 @@ const (
 // a folder of it, as Cyrus 3.6 would: Cyrus can be started on it later. What
 // exists is cyrusdb.ErrMailboxExists.
 func (s *Store) CreateMailbox(ctx context.Context, login string) error {
+	return s.CreateMailboxWith(ctx, login, 0)
+}
+
+// CreateMailboxWith is CreateMailbox with the UIDVALIDITY of a mailbox of another
+// server, for messages that are to keep their unique-ids; 0: one of its own. It
+// must be greater than that of any former mailbox of the name.
+func (s *Store) CreateMailboxWith(ctx context.Context, login string, uidValidity uint32) error {
 	if s.mode == ReadOnly {
 		return fmt.Errorf("cyrus: %w: the spool is served read-only", mailstore.ErrReadOnly)
 	}
@@ -48,7 +55,7 @@ func (s *Store) CreateMailbox(ctx context.Context, login string) error {
 		err = m.lock(ctx, path, true)
 	}
 	if err == nil {
-		m.entry, err = s.newEntry(ctx, name)
+		m.entry, err = s.newEntry(ctx, name, uidValidity)
 	}
 	if err == nil {
 		m.place = m.entry.Mailbox()
@@ -86,13 +93,16 @@ func (s *Store) prepareConfigDirectory(ctx context.Context) error {
 
 // newEntry is the mailbox's entry-to-be. Its UIDVALIDITY exceeds that of a
 // former mailbox of the name (RFC 3501 section 2.3.1.1).
-func (s *Store) newEntry(ctx context.Context, name imapdconf.Name) (cyrusdb.MailboxEntry, error) {
+func (s *Store) newEntry(ctx context.Context, name imapdconf.Name, uidValidity uint32) (cyrusdb.MailboxEntry, error) {
 	list := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}
 	now := s.now().Unix()
 	e := cyrusdb.MailboxEntry{
 		Name: name, Kind: 'e', Partition: s.conf.Layout.DefaultPartition, UIDValidity: uint32(now),
 		CreatedModSeq: 1, FolderModSeq: 1, MTime: now, UniqueID: newUniqueID(),
 		ACL: []cyrusdb.Right{{Identifier: name.Userid(), Rights: ownerRights}},
+	}
+	if uidValidity != 0 {
+		e.UIDValidity = uidValidity
 	}
 	if s.conf.Layout.LegacyDirs {
 		e.Flags |= cyrusdb.TypeLegacyDirs
@@ -101,6 +111,10 @@ func (s *Store) newEntry(ctx context.Context, name imapdconf.Name) (cyrusdb.Mail
 		return e, fmt.Errorf("%w: there is no defaultpartition", imapdconf.ErrPartition)
 	}
 	switch former, err := list.Lookup(ctx, name); {
+	case err == nil && uidValidity != 0 && isMailbox(s, &former):
+		return e, fmt.Errorf("%w: %s", cyrusdb.ErrMailboxExists, name)
+	case err == nil && uidValidity != 0 && uidValidity <= former.UIDValidity:
+		return e, fmt.Errorf("%w: %s: a former mailbox had the uidvalidity %d, and %d is not greater", mailstore.ErrReadOnly, name, former.UIDValidity, uidValidity)
 	case err == nil:
 		e.UIDValidity = max(e.UIDValidity, former.UIDValidity+1)
 	case !errors.Is(err, cyrusdb.ErrNoMailbox):
@@ -114,6 +128,12 @@ func (s *Store) newEntry(ctx context.Context, name imapdconf.Name) (cyrusdb.Mail
 		e.ACL, e.Partition = slices.Clone(above.ACL), above.Partition
 	}
 	return e, nil
+}
+
+// isMailbox reports whether an entry is more than the trace of a former mailbox.
+func isMailbox(s *Store, e *cyrusdb.MailboxEntry) bool {
+	ok, _ := e.Serves(s.conf.ServerName)
+	return ok
 }
 
 // newUniqueID is 24 letters and digits, as Cyrus 3.6 of Debian makes them.

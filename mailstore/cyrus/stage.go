@@ -25,6 +25,7 @@ type staged struct {
 	size       int64
 	headerSize int64
 	guid       GUID
+	flags      Flags  // that its record gets
 	header     []byte // the first maxParsedHeader octets of the header
 	parsed     bodycache.Record
 	named      bool // it is no longer at path
