@@ -5,6 +5,7 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,28 @@ import (
 // realm is one for all tests; each works on the maildrop of a user of its own,
 // or holds no session while another might.
 var realm *integration.Realm
+
+// negotiate is the port of a listener that names the mechanisms which others do
+// not offer in clear.
+var negotiate int
+
+const extraTOML = `failure_delay = "1ms"
+
+[listen.negotiate]
+address = "127.0.0.1:%d"
+protocol = "pop3"
+mechanisms = ["GSS-SPNEGO", "GS2-KRB5"]
+`
+
+// anyPort finds a port of loopback that nobody listens on.
+func anyPort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -33,7 +56,13 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: "failure_delay = \"1ms\"\n"})
+	negotiate, err = anyPort()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	extra := fmt.Sprintf(extraTOML, negotiate)
+	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: extra})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the realm does not come up; run make deps build:", err)
 		return 1

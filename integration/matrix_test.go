@@ -48,6 +48,11 @@ var matrix = []struct {
 	{"pop3test GSSAPI, STLS", pop3test("128", "-m", "GSSAPI", "-t", "")},
 	{"pop3test GS2-KRB5, STLS", pop3test("128", "-m", "GS2-KRB5", "-t", "")},
 	{"pop3test GS2-KRB5-PLUS, STLS of TLS 1.2", pop3testTLS12("128", "-m", "GS2-KRB5-PLUS", "-t", "")},
+	{"pop3test GS2-KRB5 in clear", pop3testNegotiate("0", "-m", "GS2-KRB5", "-l", "0")},
+	{"pop3test GSS-SPNEGO, confidentiality", pop3testNegotiate("256", "-m", "GSS-SPNEGO", "-l", "256")},
+	{"pop3test GSS-SPNEGO, integrity: MIT adds the rest", pop3testNegotiate("256", "-m", "GSS-SPNEGO", "-l", "1")},
+	{"pop3test GSS-SPNEGO, its default", pop3testNegotiate("256", "-m", "GSS-SPNEGO")},
+	{"pop3test GSS-SPNEGO, a layer in STLS", pop3testNegotiate("384", "-m", "GSS-SPNEGO", "-t", "")},
 	{"mpop GSSAPI", mpop("tls off", "POP3")},
 	{"mpop GSSAPI, STLS", mpop(integration.MpopSTLS, "POP3")},
 	{"mpop GSSAPI, POP3S", mpop("tls on\ntls_starttls off", "POP3S")},
@@ -189,8 +194,16 @@ func (c *clientRun) cache() string {
 // pop3test is Cyrus's client, the one that takes security layers. ssf is the
 // strength it reports.
 func pop3test(ssf string, args ...string) fetch {
+	return pop3testOn(func() int { return realm.Ports.POP3 }, ssf, args...)
+}
+
+func pop3testNegotiate(ssf string, args ...string) fetch {
+	return pop3testOn(func() int { return negotiate }, ssf, args...)
+}
+
+func pop3testOn(port func() int, ssf string, args ...string) fetch {
 	return func(t *testing.T, c *clientRun) [][]byte {
-		command := slices.Concat(args, []string{"-u", "alice", "-a", "alice", "-p", strconv.Itoa(realm.Ports.POP3), integration.Host})
+		command := slices.Concat(args, []string{"-u", "alice", "-a", "alice", "-p", strconv.Itoa(port()), integration.Host})
 		// It says QUIT by itself at the end of its input.
 		input := strings.TrimSuffix(retrieveAll(), "QUIT\r\n")
 		out, err := c.tool.Input(t.Context(), input, "/usr/lib/cyrus/bin/pop3test", command...)

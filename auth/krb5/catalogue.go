@@ -73,6 +73,10 @@ const (
 	idAuthzid   = "KP-159"
 	idGS2       = "KP-160"
 	idNoMutual  = "KP-161"
+	idNegToken  = "KP-162"
+	idNegMech   = "KP-163"
+	idNegMIC    = "KP-164"
+	idNoProof   = "KP-165"
 )
 
 const textIntegrity = "Decrypt integrity check failed"
@@ -115,7 +119,7 @@ var refusals = [...]Explanation{
 	{idLength, 0, "", "length out of bounds", "The client announces a string or message longer than allowed.", "Look at the client; probably not KPOP at all.", auth.ErrProtocol},
 	{idBroken, 0, "", "connection broken during the KPOP dialog", "The connection ended or timed out in the middle.", "Look at the network, and at the client's log.", auth.ErrProtocol},
 
-	{idToken, codeGeneric, "", "malformed GSSAPI token", "The token is not a Kerberos 5 token in the form of RFC 4121.", "Look at the client; NTLM or SPNEGO tokens are not taken.", auth.ErrProtocol},
+	{idToken, codeGeneric, "", "malformed GSSAPI token", "The token is not a Kerberos 5 token in the form of RFC 4121.", "Look at the client; NTLM and SPNEGO tokens are not taken by AUTH GSSAPI.", auth.ErrProtocol},
 	{idChecksum, codeInappCksum, "", "authenticator without GSSAPI checksum", "A GSSAPI login must carry the checksum of RFC 4121 section 4.1.1; this one has none or another.", "A KPOP login presented over SASL, or a very old client.", auth.ErrDenied},
 	{idBinding, 0, "", "channel bindings do not match", "The client is bound to another channel than this connection: another TLS session, or another certificate.", "Somebody terminates TLS in between; or the client sends a type that cannot be computed here (Cyrus clients with TLS 1.3): then set channel_binding to ignore.", auth.ErrDenied},
 	{idNoBinding, 0, "", "channel bindings missing", "The client sent no channel bindings and they are required, or it says it knows them.", "Use a client that sends them, or set channel_binding to when_present or ignore.", auth.ErrDenied},
@@ -126,4 +130,8 @@ var refusals = [...]Explanation{
 	{idAuthzid, 0, "", "malformed authorization identity", "The name asked for has NUL or control octets, is not UTF-8 or too long.", "Look at the client.", auth.ErrProtocol},
 	{idGS2, 0, "", "malformed GS2 header", "The message does not begin with a GS2 header of RFC 5801 section 4, or it does not fit the mechanism.", "Look at the client.", auth.ErrProtocol},
 	{idNoMutual, 0, "", "no mutual authentication", "GS2 demands mutual authentication (RFC 5801 section 5).", "Look at the client.", auth.ErrDenied},
+	{idNegToken, 0, "", "malformed SPNEGO token", "The message is not a negotiation token of RFC 4178 section 4.2, or not the one that belongs here.", "Look at the client.", auth.ErrProtocol},
+	{idNegMech, 0, "", "Kerberos is not among the mechanisms", "The client proposes mechanisms by SPNEGO, and Kerberos 5 is none of them: it has no ticket and tries NTLM or the like.", "On the client: klist, then `kvno pop/<host>`; it needs a ticket. NTLM is not spoken here.", auth.ErrDenied},
+	{idNegMIC, 0, "", "list of mechanisms not confirmed", "The checksum over the client's list of mechanisms is missing where it must be, or is not that of the list which came.", "Somebody may have changed the list on the way; once, a broken client.", auth.ErrDenied},
+	{idNoProof, 0, "", "no proof of the session key", "The client asked for neither integrity nor confidentiality: nothing shows that it has the key of its ticket, which may have been caught elsewhere.", "Allow the client a security layer (Cyrus SASL: a maximum SSF above 0), or let it use GSSAPI.", auth.ErrDenied},
 }

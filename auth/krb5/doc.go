@@ -1,5 +1,6 @@
 // Package krb5 is the Kerberos acceptor: it proves who presents a ticket, over
-// KPOP (Kerberos 5 sendauth) and over SASL (GSSAPI, GS2-KRB5, GS2-KRB5-PLUS).
+// KPOP (Kerberos 5 sendauth) and over SASL (GSSAPI, GS2-KRB5, GS2-KRB5-PLUS,
+// GSS-SPNEGO).
 //
 // An Acceptor verifies one AP-REQ (RFC 4120 section 3.2.3) in the order of
 // checks that MIT's library has; KPOP and Mechanisms are the two dialogs that

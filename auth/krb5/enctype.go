@@ -21,7 +21,9 @@ const (
 	usageAuthenticator = 11
 	usageAPRep         = 12
 	usageAcceptorSeal  = 22
+	usageAcceptorSign  = 23
 	usageInitiatorSeal = 24
+	usageInitiatorSign = 25
 )
 
 // The last octet of a derivation constant (RFC 3961 section 5.3).

@@ -154,10 +154,10 @@ func TestMechanismsOffered(t *testing.T) {
 		peer auth.Peer
 		want string
 	}{
-		"clear":         {krb5.SASLConfig{}, auth.Peer{}, "GSSAPI GS2-KRB5 "},
-		"TLS":           {krb5.SASLConfig{Certificate: func(auth.Peer) *x509.Certificate { return leaf }}, peer, "GSSAPI GS2-KRB5-PLUS GS2-KRB5 "},
+		"clear":         {krb5.SASLConfig{}, auth.Peer{}, "GSSAPI GS2-KRB5 GSS-SPNEGO "},
+		"TLS":           {krb5.SASLConfig{Certificate: func(auth.Peer) *x509.Certificate { return leaf }}, peer, "GSSAPI GS2-KRB5-PLUS GS2-KRB5 GSS-SPNEGO "},
 		"required":      {krb5.SASLConfig{Binding: krb5.BindingRequire}, auth.Peer{}, ""},
-		"required, TLS": {krb5.SASLConfig{Binding: krb5.BindingRequire}, peer, "GSSAPI GS2-KRB5-PLUS GS2-KRB5 "},
+		"required, TLS": {krb5.SASLConfig{Binding: krb5.BindingRequire}, peer, "GSSAPI GS2-KRB5-PLUS GS2-KRB5 GSS-SPNEGO "},
 	} {
 		got := ""
 		for _, m := range newAcceptor(keytabOf(t, all, service)).Mechanisms(c.cfg) {

@@ -18,6 +18,7 @@ const (
 	nameGSSAPI  = "GSSAPI"
 	nameGS2     = "GS2-KRB5"
 	nameGS2Plus = "GS2-KRB5-PLUS"
+	nameSPNEGO  = "GSS-SPNEGO"
 )
 
 // Security layers (RFC 4752 section 3.3).
@@ -51,17 +52,21 @@ type mechanism struct {
 	name     string
 }
 
-// Mechanisms gives GSSAPI (RFC 4752), GS2-KRB5-PLUS and GS2-KRB5 (RFC 5801), in
-// that order.
+// Mechanisms gives GSSAPI (RFC 4752), GS2-KRB5-PLUS and GS2-KRB5 (RFC 5801), and
+// GSS-SPNEGO (RFC 4178), in that order.
 func (a *Acceptor) Mechanisms(cfg SASLConfig) []auth.Mechanism {
 	gss := &mechanism{a, cfg, nameGSSAPI}
 	gs2 := &mechanism{a, cfg, nameGS2}
 	plus := &mechanism{a, cfg, nameGS2Plus}
+	spnego := &mechanism{a, cfg, nameSPNEGO}
 	required := func(p auth.Peer) bool { return cfg.Binding != BindingRequire || gss.canBind(p) }
 	return []auth.Mechanism{
 		{Name: nameGSSAPI, Usable: required, Begin: func(p auth.Peer) auth.Exchange { return &exchange{m: gss, peer: p} }},
 		{Name: nameGS2Plus, Usable: plus.canBind, Begin: func(p auth.Peer) auth.Exchange { return &gs2Exchange{m: plus, peer: p} }},
 		{Name: nameGS2, Usable: required, Begin: func(p auth.Peer) auth.Exchange { return &gs2Exchange{m: gs2, peer: p} }},
+		{Name: nameSPNEGO, Usable: func(p auth.Peer) bool { return !cfg.NoLayers && required(p) }, Begin: func(p auth.Peer) auth.Exchange {
+			return &spnegoExchange{m: spnego, peer: p}
+		}},
 	}
 }
 

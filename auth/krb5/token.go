@@ -19,19 +19,25 @@ const (
 
 // Context flags in the authenticator's checksum (RFC 4121 section 4.1.1.1).
 const (
-	gssMutual = 0x2
-	gssDCE    = 0x1000
+	gssMutual       = 0x2
+	gssConfidential = 0x10
+	gssIntegrity    = 0x20
+	gssDCE          = 0x1000
 )
 
 var errToken = errors.New("krb5: not a Kerberos 5 initial token")
 
 // unframe takes the frame of RFC 2743 section 3.1 off an initial token.
 func unframe(token []byte) ([]byte, error) {
+	return unframeOf(token, mechanismOID)
+}
+
+func unframeOf(token []byte, oid string) ([]byte, error) {
 	tag, content, rest, ok := head(token)
-	if !ok || tag != 0x60 || len(rest) != 0 || len(content) < len(mechanismOID) || string(content[:len(mechanismOID)]) != mechanismOID {
+	if !ok || tag != 0x60 || len(rest) != 0 || len(content) < len(oid) || string(content[:len(oid)]) != oid {
 		return nil, errToken
 	}
-	return content[len(mechanismOID):], nil
+	return content[len(oid):], nil
 }
 
 func frame(id string, message []byte) []byte {
@@ -45,6 +51,7 @@ func frame(id string, message []byte) []byte {
 // A gssContext is an established security context of the acceptor.
 type gssContext struct {
 	*Context
+	flags    uint32 // as the initiator's checksum has them
 	mutual   bool
 	reply    []byte // framed AP-REP; nil without mutual authentication
 	bindings [16]byte
@@ -70,7 +77,7 @@ func (a *Acceptor) acceptToken(ctx context.Context, token []byte, peer auth.Peer
 	if flags&gssDCE != 0 {
 		return nil, refuse(idDCE, slog.String("client", c.Principal()))
 	}
-	g := &gssContext{Context: c, mutual: flags&gssMutual != 0, bindings: [16]byte(sum[4:20])}
+	g := &gssContext{Context: c, flags: flags, mutual: flags&gssMutual != 0, bindings: [16]byte(sum[4:20])}
 	if err := g.establish(); err != nil {
 		return nil, refuseFor(idInternal, err)
 	}

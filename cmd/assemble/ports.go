@@ -3,6 +3,7 @@ package assemble
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/auth/krb5"
@@ -59,7 +60,7 @@ func (d *Daemon) mechanisms(l config.Listener, check auth.PasswordCheck, certifi
 		all = append(all, password.Mechanisms(check)...)
 	}
 	if len(l.Mechanisms) == 0 {
-		return underTLS(all)
+		return unnamed(all)
 	}
 	var out []auth.Mechanism
 	for _, name := range l.Mechanisms {
@@ -72,15 +73,17 @@ func (d *Daemon) mechanisms(l config.Listener, check auth.PasswordCheck, certifi
 	return out
 }
 
-// underTLS keeps GS2-KRB5 to TLS: its ticket is the only proof, as in KPOP, and
-// in clear it could be caught and held back. A listener that names it gets it.
-func underTLS(all []auth.Mechanism) []auth.Mechanism {
+// unnamed is what a listener without a list offers. GS2-KRB5 is kept to TLS: its
+// ticket is the only proof, as in KPOP, and in clear it could be caught and held
+// back. GSS-SPNEGO is left out: every client that has it has GSSAPI, which knows
+// names and layers. A listener that names them gets them.
+func unnamed(all []auth.Mechanism) []auth.Mechanism {
 	for i := range all {
 		if all[i].Name == "GS2-KRB5" {
 			all[i].Usable = func(p auth.Peer) bool { return p.TLS != nil }
 		}
 	}
-	return all
+	return slices.DeleteFunc(all, func(m auth.Mechanism) bool { return m.Name == "GSS-SPNEGO" })
 }
 
 var bindings = map[string]krb5.BindingPolicy{"when_present": krb5.BindingWhenPresent, "require": krb5.BindingRequire}

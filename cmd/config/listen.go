@@ -10,7 +10,7 @@ import (
 )
 
 // MechanismNames are what listen.*.mechanisms may hold.
-var MechanismNames = []string{"GSSAPI", "GS2-KRB5-PLUS", "GS2-KRB5", "PLAIN", "LOGIN"}
+var MechanismNames = []string{"GSSAPI", "GS2-KRB5-PLUS", "GS2-KRB5", "GSS-SPNEGO", "PLAIN", "LOGIN"}
 
 // Listeners are the [listen.NAME] sections by their names.
 type Listeners map[string]Listener

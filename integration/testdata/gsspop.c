@@ -1,7 +1,7 @@
 /* A POP3 client on the GSSAPI of MIT or of Heimdal, built against each:
  *   gsspop PORT LAYER MUTUAL AUTHZID
  * LAYER is 1 (none), 2 (integrity) or 4 (confidentiality), RFC 4752 section 3.3.
- * It logs in by AUTH GSSAPI, sends its standard input and prints all that the
+ * It logs in by AUTH GSSAPI, or with AUTHZID "-" by AUTH GSS-SPNEGO, sends its standard input and prints all that the
  * server says after its login, taken out of the layer. */
 #include <arpa/inet.h>
 #include <gssapi/gssapi.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 static gss_OID_desc krb5 = {9, "\x2a\x86\x48\x86\xf7\x12\x01\x02\x02"};
+static gss_OID_desc spnego = {6, "\x2b\x06\x01\x05\x05\x02"};
 static gss_OID_desc hostbased = {10, "\x2a\x86\x48\x86\xf7\x12\x01\x02\x01\x04"};
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -96,30 +97,40 @@ static void respond(const unsigned char *p, size_t n)
     free(out);
 }
 
-static void login(OM_uint32 flags, int layer, const char *authzid)
+/* Establishes the context; in is what the server has said behind it. */
+static gss_buffer_desc establish(gss_OID mech, OM_uint32 flags)
 {
     OM_uint32 major, minor, got = 0;
-    gss_buffer_desc name = {13, "pop@localhost"}, in = {0, NULL}, out, plain;
+    gss_buffer_desc name = {13, "pop@localhost"}, in = {0, NULL}, out;
     gss_name_t target;
     major = gss_import_name(&minor, &name, &hostbased, &target);
     check(major, minor, "gss_import_name");
-    writeAll("AUTH GSSAPI\r\n", 13);
     challenge();
     do {
-        major = gss_init_sec_context(&minor, GSS_C_NO_CREDENTIAL, &ctx, target, &krb5, flags, 0, GSS_C_NO_CHANNEL_BINDINGS,
+        major = gss_init_sec_context(&minor, GSS_C_NO_CREDENTIAL, &ctx, target, mech, flags, 0, GSS_C_NO_CHANNEL_BINDINGS,
                                      in.length ? &in : GSS_C_NO_BUFFER, NULL, &out, &got, NULL);
         check(major, minor, "gss_init_sec_context");
         if (out.length || major == GSS_S_CONTINUE_NEEDED) {
             respond(out.value, out.length);
+            if (mech == &spnego && major == GSS_S_COMPLETE)
+                return in; /* its MIC was the last token */
             in = challenge();
         }
     } while (major == GSS_S_CONTINUE_NEEDED);
-    if (flags & GSS_C_MUTUAL_FLAG) { /* the AP-REP was the last token: answered by an empty line */
+    if (mech == &spnego || flags & GSS_C_MUTUAL_FLAG) { /* the server's was the last token: answered by an empty line */
         respond(NULL, 0);
-        in = challenge();
+        if (mech != &spnego)
+            in = challenge();
     }
+    return in;
+}
+
+static void choose(gss_buffer_desc offer, int layer, const char *authzid)
+{
+    OM_uint32 major, minor;
+    gss_buffer_desc plain, out;
     int conf = -1;
-    major = gss_unwrap(&minor, ctx, &in, &plain, &conf, NULL);
+    major = gss_unwrap(&minor, ctx, &offer, &plain, &conf, NULL);
     check(major, minor, "unwrapping the offer");
     if (plain.length != 4 || !(((unsigned char *)plain.value)[0] & layer))
         die("the layer is not offered");
@@ -129,6 +140,17 @@ static void login(OM_uint32 flags, int layer, const char *authzid)
     major = gss_wrap(&minor, ctx, 0, GSS_C_QOP_DEFAULT, &answer, &conf, &out);
     check(major, minor, "wrapping the choice");
     respond(out.value, out.length);
+}
+
+static void login(OM_uint32 flags, int layer, const char *authzid)
+{
+    if (strcmp(authzid, "-") == 0) {
+        writeAll("AUTH GSS-SPNEGO\r\n", 17);
+        establish(&spnego, flags);
+    } else {
+        writeAll("AUTH GSSAPI\r\n", 13);
+        choose(establish(&krb5, flags), layer, authzid);
+    }
     if (strncmp(getLine(), "+OK", 3) != 0) {
         fprintf(stderr, "S: %s", line);
         exit(1);
