@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -82,8 +83,19 @@ func (r *Realm) startKDC(ctx context.Context) error {
 	return r.StartKDC()
 }
 
-// addPrincipals makes users' principals, each with a password and a keytab.
+// addPrincipals makes users' principals, each with a password and a keytab. Keys
+// of passwords take their time: kadmin.local is given some names at once.
 func (r *Realm) addPrincipals(ctx context.Context, users ...string) error {
+	const atOnce = 20
+	for some := range slices.Chunk(users, atOnce) {
+		if err := r.addSomePrincipals(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Realm) addSomePrincipals(ctx context.Context, users []string) error {
 	var script strings.Builder
 	for _, user := range users {
 		name, password := fileName(user), newPassword()
@@ -92,9 +104,6 @@ func (r *Realm) addPrincipals(ctx context.Context, users ...string) error {
 		}
 		fmt.Fprintf(&script, "addprinc -pw %s %s\n", password, user)
 		fmt.Fprintf(&script, "ktadd -norandkey -k %s %s\n", r.path(name+".keytab"), user)
-	}
-	if len(users) == 0 {
-		return nil
 	}
 	_, err := r.Kadmin(ctx, script.String())
 	return err

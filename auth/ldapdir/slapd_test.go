@@ -282,6 +282,36 @@ func TestSlapdStopped(t *testing.T) {
 	becomes(t, single, "alice", "")
 }
 
+// A server that is killed while it has a question is no matter for who asked:
+// the next one answers it.
+func TestSlapdKilledUnderASearch(t *testing.T) {
+	t.Parallel()
+	first, second := slapd(t, ldaptest.Options{}), slapd(t, ldaptest.Options{})
+	users(t, first)
+	users(t, second)
+	if err := second.Set("alice", "kpopMailbox", "second"); err != nil {
+		t.Fatal(err)
+	}
+	o := real(first.URI, second.URI)
+	o.Limits.HeadStart = time.Minute // the first is asked as long as it lives
+	d := open(t, o)
+	if got := find(t, d, "alice"); got != "alice" {
+		t.Fatal(got)
+	}
+	signal(t, first, syscall.SIGSTOP) // it takes the question and says nothing
+	answers := make(chan string)
+	go func() { answers <- find(t, d, "alice") }()
+	for end := time.Now().Add(time.Minute); d.Stats().InUse == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nobody asks")
+		}
+	}
+	first.Kill()
+	if got := <-answers; got != "second" {
+		t.Errorf("the first server was killed under a search: %s", got)
+	}
+}
+
 // becomes looks alice up until she is as wanted; until then she may be what she
 // was, or the directory may be down.
 func becomes(t *testing.T, d *ldapdir.Directory, want, was string) {
@@ -302,8 +332,21 @@ func signal(t *testing.T, s *ldaptest.Server, what syscall.Signal) {
 	if err := syscall.Kill(s.PID, what); err != nil {
 		t.Fatal(err)
 	}
-	if what == syscall.SIGSTOP {
-		t.Cleanup(func() { _ = syscall.Kill(s.PID, syscall.SIGCONT) }) // it could not be stopped otherwise
+	if what != syscall.SIGSTOP {
+		return
+	}
+	t.Cleanup(func() { _ = syscall.Kill(s.PID, syscall.SIGCONT) })           // it could not be ended otherwise
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // each of its threads stops by itself
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(stat), "State:\tT") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("slapd does not stop")
+		}
 	}
 }
 
