@@ -33,6 +33,7 @@ func pop3ds() map[string]map[string]string {
 		"pflags":   {"popuseimapflags": "yes"},
 		"ppoll":    {"popminpoll": "1"},
 		"ppadded":  {"popminpoll": "1", "poppollpadding": "3"},
+		"pacl":     {"popuseacl": "yes"},
 	}
 }
 
@@ -325,6 +326,61 @@ func TestIMAPFlagsOfPop3d(t *testing.T) {
 	theirs, ours := flags("alice", "FETCH 1:* (UID FLAGS)"), flags("bob", "FETCH 1:* (UID FLAGS)")
 	if !slices.Equal(theirs, ours) || len(ours) < 5 {
 		t.Errorf("pop3d leaves %q, kpopd %q", theirs, ours)
+	}
+}
+
+// TestACLOfPop3d: under popuseacl both want the same rights for a login and for
+// DELE.
+func TestACLOfPop3d(t *testing.T) {
+	t.Parallel()
+	x := newPop3dSite(t, func(s *cyrus.Store) {
+		if err := s.CreateMailbox(t.Context(), "alice"); err != nil {
+			t.Fatal(err)
+		}
+		appendTo(t, s, "alice", 2)
+	})
+	admin, err := newTalk(x.cyrus.IMAP, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close() //nolint:errcheck // at the test's end
+	if _, err = admin.read("* OK"); err == nil {
+		_, err = admin.imap("LOGIN cyrus x")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What each says: whether a login is let in, and whether DELE may be said.
+	theirs := func() (login, dele bool) {
+		c, err := x.login("pacl", "alice")
+		if err != nil {
+			return false, false
+		}
+		defer c.Close() //nolint:errcheck // without QUIT nothing is removed
+		_, err = c.say("DELE 1", "+OK")
+		return true, err == nil
+	}
+	ours := func() (login, dele bool) {
+		d, err := x.store(t, "pacl").Open(t.Context(), "alice", mailstore.Holder{})
+		if err != nil {
+			return false, false
+		}
+		defer d.Close() //nolint:errcheck // nothing was changed
+		return true, d.(interface{ ReadOnly() error }).ReadOnly() == nil
+	}
+	answers := map[[2]bool]bool{}
+	for _, rights := range []string{"lrswipkxtecda", "lrs", "lrt", "ltes", "lrsd", "ls"} {
+		if _, err := admin.imap("SETACL user/alice alice " + rights); err != nil {
+			t.Fatal(err)
+		}
+		login, dele := theirs()
+		answers[[2]bool{login, dele}] = true
+		if ourLogin, ourDele := ours(); ourLogin != login || ourDele != dele {
+			t.Errorf("with %s kpopd says login %t, DELE %t; pop3d %t, %t", rights, ourLogin, ourDele, login, dele)
+		}
+	}
+	if len(answers) != 3 {
+		t.Errorf("pop3d has given the answers %v only", answers)
 	}
 }
 

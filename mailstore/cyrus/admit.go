@@ -81,6 +81,14 @@ func (s *Store) mayLogin(m *mailbox) error {
 	return nil
 }
 
+// mayDelete applies popuseacl to DELE; nil: it may be said.
+func (s *Store) mayDelete(m *mailbox) error {
+	if s.conf.POP.UseACL && !strings.Contains(rights(&m.entry), "t") {
+		return fmt.Errorf("cyrus: %w: %s: its owner lacks the right t", mailstore.ErrReadOnly, m.place.Name)
+	}
+	return nil
+}
+
 // rights are what the mailbox's own user has on it. The letters d and c of
 // RFC 2086 stand for those that RFC 4314 split them into.
 func rights(e *cyrusdb.MailboxEntry) string {

@@ -20,6 +20,7 @@ type maildrop struct {
 	login       time.Time
 	minPoll     time.Duration // least time between logins; zero: not counted
 	writable    error         // why messages cannot be removed; nil: they can
+	kept        error         // why its owner may not remove messages; nil: may
 	style       imapdconf.UIDLFormat
 	bareUIDs    bool
 	uidValidity uint32
@@ -125,7 +126,12 @@ func appendHex(dst []byte, n uint32) []byte {
 
 // ReadOnly says why messages cannot be removed from this maildrop, so that DELE
 // can be refused at once; nil: they can.
-func (d *maildrop) ReadOnly() error { return d.writable }
+func (d *maildrop) ReadOnly() error {
+	if d.writable != nil {
+		return d.writable
+	}
+	return d.kept
+}
 
 // Close implements mailstore.Maildrop.
 func (d *maildrop) Close() error {

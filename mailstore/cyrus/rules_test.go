@@ -216,6 +216,9 @@ func TestACL(t *testing.T) {
 	s.conf.POP.UseACL, s.conf.POP.UseIMAPFlags = true, true
 	setACL(t, s, "alice", "-tsd")
 	d := open(t, s, "alice")
+	if err := d.ReadOnly(); !errors.Is(err, mailstore.ErrReadOnly) || !strings.Contains(err.Error(), "right t") {
+		t.Errorf("without t DELE may be said: %v", err)
+	}
 	if err := d.Update(context.Background(), mailstore.Changes{Deleted: []mailstore.Number{1}}); !errors.Is(err, mailstore.ErrReadOnly) {
 		t.Errorf("without t: %v", err)
 	}

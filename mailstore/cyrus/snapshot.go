@@ -83,6 +83,7 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder) (*
 		uidValidity: uint32(x.header.UIDValidity), bareUIDs: x.header.Options&OptionNewUIDL == 0,
 		lastUID: uint32(x.header.LastUID), modSeq: x.header.HighestModSeq, style: s.style(h.UIDStyle),
 	}
+	d.kept = s.mayDelete(m)
 	if err := d.setPlace(m.place); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package cyrus
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -50,11 +49,10 @@ func (d *maildrop) Update(ctx context.Context, c mailstore.Changes) error {
 // collect goes through the index once and notes what becomes of its records.
 func (d *maildrop) collect(ctx context.Context, ch *change, c mailstore.Changes) error {
 	if conf := d.store.conf; conf.POP.UseACL {
-		has := rights(&ch.m.entry)
-		if len(c.Deleted) > 0 && !strings.Contains(has, "t") {
-			return fmt.Errorf("cyrus: %w: %s: its owner lacks the right t", mailstore.ErrReadOnly, d.place.Name)
+		if err := d.store.mayDelete(ch.m); err != nil && len(c.Deleted) > 0 {
+			return err // the right was taken away meanwhile
 		}
-		if !strings.Contains(has, "s") {
+		if !strings.Contains(rights(&ch.m.entry), "s") {
 			c.Retrieved = nil
 		}
 	}
