@@ -99,6 +99,7 @@ func (r *Rules) byPrincipal(ctx context.Context, principal string, trace Trace) 
 	if len(order) == 0 {
 		order = []Origin{FromMap, FromSource, FromLocal}
 	}
+	trace.Add("order", "%q", order)
 	for _, origin := range order {
 		if origin != FromMap && name.instance && !r.Realms.Instances {
 			trace.Add(string(origin), "skipped: %s has an instance", quote(principal))
@@ -133,6 +134,7 @@ func (r *Rules) ask(ctx context.Context, origin Origin, p *person, trace Trace) 
 
 func (r *Rules) askMap(p *person, trace Trace) (bool, error) {
 	if r.Map == nil {
+		trace.Add("map file", "none is configured")
 		return false, nil
 	}
 	user, line, ok := r.Map.Find(p.principal)
@@ -147,6 +149,7 @@ func (r *Rules) askMap(p *person, trace Trace) (bool, error) {
 
 func (r *Rules) askSource(ctx context.Context, p *person, trace Trace) (bool, error) {
 	if r.Source == nil {
+		trace.Add("directory", "none is configured")
 		return false, nil
 	}
 	entry, err := r.Source.Find(ctx, Query{Principal: p.principal, Realm: p.realm}, trace)
