@@ -33,7 +33,7 @@ realm-down:
 # The tag adds the tests that start krb5kdc, slapd, Cyrus's tools and clients; one
 # package at a time, since they measure time and memory.
 test: deps build lint
-	go test -race -p 1 -timeout 12m -tags integration ./...
+	go test -race -p 1 -timeout 30m -tags integration ./...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-clean:'; gofmt -l .; exit 1; }

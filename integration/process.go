@@ -156,7 +156,30 @@ func (r *Realm) Signal(name string, s syscall.Signal) error {
 	if !alive {
 		return fmt.Errorf("integration: %s is not running", name)
 	}
-	return syscall.Kill(pid, s)
+	if err := syscall.Kill(pid, s); err != nil {
+		return err
+	}
+	// A signal that stops or ends is at work when the last thread has felt it.
+	switch {
+	case s == syscall.SIGSTOP && !within(toolTime, func() bool { return allStopped(pid) }):
+		return fmt.Errorf("integration: %s does not stop", name)
+	case s == syscall.SIGKILL && !within(toolTime, func() bool { _, alive := r.pid(name); return !alive }):
+		return fmt.Errorf("integration: %s does not end", name)
+	}
+	return nil
+}
+
+// allStopped says whether every thread of a process is stopped.
+func allStopped(pid int) bool {
+	states, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "stat"))
+	for _, file := range states {
+		b, err := os.ReadFile(file)
+		_, behind, _ := strings.Cut(string(b), ") ")
+		if err == nil && !strings.HasPrefix(behind, "T") {
+			return false
+		}
+	}
+	return err == nil && len(states) > 0
 }
 
 // StartKDC starts krb5kdc again over the database that is there.

@@ -83,10 +83,7 @@ func outages() []row {
 // from before.
 func outage(name string, how syscall.Signal, mend func(*testing.T) error, during func(t *testing.T, user string, octets []byte)) func(*testing.T) {
 	return func(t *testing.T) {
-		user := "u" + strings.ToLower(rand.Text()[:10])
-		if err := realm.AddUser(t.Context(), user); err != nil {
-			t.Fatal(err)
-		}
+		user := stranger(t)
 		octets := player.APReq(t, realm, user, "pop")
 		if err := realm.Signal(name, how); err != nil {
 			t.Fatal(err)
@@ -95,9 +92,31 @@ func outage(name string, how syscall.Signal, mend func(*testing.T) error, during
 			if err := mend(t); err != nil {
 				t.Error(err)
 			}
+			recovers(t)
 		}()
 		during(t, user, octets)
 	}
+}
+
+// stranger makes a user of whom the daemon has never heard.
+func stranger(t *testing.T) string {
+	t.Helper()
+	user := "u" + strings.ToLower(rand.Text()[:10])
+	if err := realm.AddUser(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	return user
+}
+
+// recovers waits until strangers are served again, without anybody's help.
+func recovers(t *testing.T) {
+	t.Helper()
+	user := stranger(t)
+	player.Until(t, "the service to recover", func() bool {
+		p, code := player.Sendauth(t, realm, player.APReq(t, realm, user, "pop"))
+		p.Send("USER " + user + "\r\nPASS x\r\nQUIT\r\n")
+		return code == 0 && !strings.Contains(p.Rest(), "-ERR")
+	})
 }
 
 func withoutKDC(t *testing.T, user string, octets []byte) {
