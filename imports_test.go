@@ -14,10 +14,10 @@ var rooms = map[string][]string{
 	"auth":            {},
 	"auth/":           {"auth"},
 	"mailstore":       {},
-	"mailstore/":      {"mailstore", "mailstore/cyrus/"},
+	"mailstore/":      {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
 	"mailstore/lmtp":  {"mailstore"},
 	"krb5conf":        {},
-	"kpop":            {"auth", "mailstore", "kpop/"},
+	"kpop":            {"auth", "mailstore", "mailstore/utf7", "kpop/"},
 	"kpop/lang":       {},
 	"kpop/mimepart":   {},
 	"kpop/surrogate":  {"kpop/mimepart"},
@@ -26,7 +26,7 @@ var rooms = map[string][]string{
 	"integration/":    nil,
 	"auth/ldapdir":    {"auth", "auth/rules"},
 	"auth/ldapdir/":   {"auth", "auth/ldapdir", "auth/rules"},
-	"mailstore/cyrus": {"mailstore", "mailstore/cyrus/"},
+	"mailstore/cyrus": {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
 }
 
 func TestImportsKeepTheRoomsApart(t *testing.T) {

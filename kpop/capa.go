@@ -29,6 +29,9 @@ func (c *conn) sendCapa(account *auth.Account) {
 	}
 	if account != nil {
 		c.capaTimes(account.Retention, account.LoginDelay, "")
+		if c.pop4 {
+			c.putString(capaPOP4)
+		}
 		c.capaImplementation()
 	} else if a := c.port.Announce; a.PerUser {
 		c.capaTimes(a.Retention, a.LoginDelay, " USER")

@@ -51,6 +51,7 @@ type conn struct {
 	first    bool // no line was read yet
 	loggedIn bool
 	layered  bool           // a SASL security layer is on
+	pop4     bool           // the commands of POP4 can be used
 	utf8     bool           // UTF8 was sent (RFC 6856 section 2.1)
 	lang     *lang.Language // of texts; nil: English
 	trace    bool
@@ -181,12 +182,20 @@ func (c *conn) greet(ctx context.Context) (state, error) {
 	if c.port.APOP != nil && (c.tls != nil || !c.port.RequireTLS) {
 		a.stamp = c.port.APOP.Stamp()
 	}
-	text := c.terms.hostname + " POP3 server ready"
+	text := c.terms.hostname + " POP3" + c.banner() + " server ready"
 	if a.stamp != "" {
 		text += " " + a.stamp
 	}
 	c.ok(text)
 	return a, nil
+}
+
+// banner is what POP4 asks for in a greeting.
+func (c *conn) banner() string {
+	if c.port.POP4 {
+		return " POP4 rev 0"
+	}
+	return ""
 }
 
 func (c *conn) admission() (time.Duration, error) {
@@ -205,7 +214,7 @@ func (c *conn) preamble(ctx context.Context) (state, error) {
 		c.refusedLogin(&auth.Identity{Mechanism: c.port.Name}, loginRefusal(err), err)
 		return nil, &ending{how: "preamble failed"}
 	}
-	c.ok(c.terms.hostname + " KPOP server ready")
+	c.ok(c.terms.hostname + " KPOP" + c.banner() + " server ready")
 	return &ticketed{conn: c, ticket: *id}, nil
 }
 

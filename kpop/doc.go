@@ -11,6 +11,7 @@
 //	authorization  USER PASS APOP AUTH STLS UTF8 LANG CAPA QUIT
 //	ticketed       USER PASS STLS UTF8 LANG CAPA QUIT      a ticket came before the greeting (KPOP)
 //	transaction    STAT LIST UIDL RETR TOP DELE NOOP RSET LANG CAPA QUIT
+//	pop4           those, and LFLD SFLD CFLD DFLD MOVF RENF MOVE COPY STOR XFLG XPRT
 //
 // One function, conn.enter, leads to transaction. UPDATE takes no commands and
 // is therefore no state but what QUIT does.
@@ -31,6 +32,7 @@
 //	RFC 5034  AUTH                       sasl.go
 //	RFC 6856  UTF8, LANG                 utf8.go legacy.go lang/
 //	RFC 6858  surrogate messages         surrogate/
+//	POP4      docs/pop4.md               pop4.go stor.go parts.go mimepart/
 //	RFC 8314  implicit TLS               tls.go
 //
 // # Memory

@@ -1,10 +1,10 @@
 package kpop
 
 import (
-	"bytes"
 	"io"
 	"slices"
 
+	"github.com/kpopd/kpopd/kpop/mimepart"
 	"github.com/kpopd/kpopd/kpop/surrogate"
 	"github.com/kpopd/kpopd/mailstore"
 )
@@ -67,14 +67,14 @@ func (t *transaction) measureSurrogate(n mailstore.Number) (int64, error) {
 	}
 	defer m.Close()
 	r := surrogate.NewReader(io.LimitReader(m, m.Stored()))
-	var count counter
+	var count mimepart.Counter
 	if _, err := io.Copy(&count, r); err != nil {
 		return 0, err
 	}
 	if !r.Changed() {
 		return asIs, nil
 	}
-	return count.total(), nil
+	return count.Total(), nil
 }
 
 // size is message n's octets as this client is sent them.
@@ -125,7 +125,7 @@ func (t *transaction) sendSurrogate(n mailstore.Number, size int64, cut *topCutt
 	defer m.Close()
 	t.greetMessage(size)
 	d := dotWriter{c: t.conn}
-	if err := t.copySurrogate(surrogate.NewReader(io.LimitReader(m, m.Stored())), &d, cut); err != nil {
+	if err := t.copyText(surrogate.NewReader(io.LimitReader(m, m.Stored())), &d, cut); err != nil {
 		t.warn("message cut short", n, err)
 		return &ending{how: "message cut short"}
 	}
@@ -133,7 +133,7 @@ func (t *transaction) sendSurrogate(n mailstore.Number, size int64, cut *topCutt
 	return nil
 }
 
-func (t *transaction) copySurrogate(r io.Reader, d *dotWriter, cut *topCutter) error {
+func (t *transaction) copyText(r io.Reader, d *dotWriter, cut *topCutter) error {
 	block := t.srv.pools.block.Get().(*[blockSize]byte)
 	defer t.srv.pools.block.Put(block)
 	for t.wrErr == nil {
@@ -153,36 +153,4 @@ func (t *transaction) copySurrogate(r io.Reader, d *dotWriter, cut *topCutter) e
 		}
 	}
 	return t.wrErr
-}
-
-// A counter counts what a dotWriter sends (RFC 1939 section 11).
-type counter struct {
-	octets int64
-	last   byte
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.octets += int64(len(p))
-	for rest := p; len(rest) > 0; {
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			c.last = rest[len(rest)-1]
-			break
-		}
-		if i > 0 {
-			c.last = rest[i-1]
-		}
-		if c.last != '\r' {
-			c.octets++
-		}
-		c.last, rest = '\n', rest[i+1:]
-	}
-	return len(p), nil
-}
-
-func (c *counter) total() int64 {
-	if c.octets > 0 && c.last != '\n' {
-		return c.octets + 2
-	}
-	return c.octets
 }

@@ -14,6 +14,8 @@ type Limits struct {
 	LineLength int // command line with its end: 512 octets (RFC 2449 section 4 asks for 255)
 	SASLLine   int // AUTH command and response lines (RFC 5034 section 4): 128 KiB
 
+	MessageSize int64 // a message that POP4's STOR takes: 64 MiB
+
 	BadCommands      int // unknown or malformed commands in a row after login: 10
 	BadCommandsLogin int // the same, in all, before login: 3
 
@@ -38,6 +40,7 @@ func (l Limits) withDefaults() Limits {
 		RestAfter:          or(l.RestAfter, 5*time.Second),
 		LineLength:         or(l.LineLength, 512),
 		SASLLine:           or(l.SASLLine, 128<<10),
+		MessageSize:        or(l.MessageSize, 64<<20),
 		BadCommands:        or(l.BadCommands, 10),
 		BadCommandsLogin:   or(l.BadCommandsLogin, 3),
 		AuthFailures:       or(l.AuthFailures, 3),
@@ -51,7 +54,7 @@ func (l Limits) withDefaults() Limits {
 	}
 }
 
-func or[T int | time.Duration](v, standard T) T {
+func or[T int | int64 | time.Duration](v, standard T) T {
 	if v == 0 {
 		return standard
 	}

@@ -25,7 +25,7 @@ func (c *conn) proved(ctx context.Context, here state, began time.Time, id auth.
 	}
 	if err == nil {
 		c.welcome(t)
-		return t, nil
+		return t.begin(), nil
 	}
 	r := loginRefusal(err)
 	c.refusedLogin(&id, r, err)

@@ -37,6 +37,7 @@ type Port struct {
 	Language     string // what "LANG *" means, an RFC 5646 tag; empty: en
 
 	Announce Announcement // for CAPA before login
+	POP4     bool         // folders, flags and parts (docs/pop4.md)
 }
 
 // An Announcement is what CAPA says before it is known who logs in (RFC 2449

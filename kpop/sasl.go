@@ -53,8 +53,8 @@ func (a *authorization) auth(ctx context.Context, cmd *command) (state, error) {
 		return a, err
 	}
 	next, err := a.proved(ctx, a, began, mechanismIdentity(id, m.Name), err)
-	if t, ok := next.(*transaction); ok && err == nil {
-		return t, t.layer(x)
+	if err == nil {
+		err = a.held.layer(x)
 	}
 	return next, err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/memdrop"
 )
 
 // memStore is a Store in memory, with a switch for each thing a Store may be.
@@ -214,4 +215,14 @@ func (s *memStore) toFiles(t testing.TB, mailbox string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// withFolders gives alice's messages to a store that has folders.
+func (s *memStore) withFolders() *memdrop.Store {
+	var store memdrop.Store
+	store.Put("alice")
+	for _, m := range s.boxes["alice"].messages {
+		store.Put("alice", string(m.text))
+	}
+	return &store
 }

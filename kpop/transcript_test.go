@@ -68,7 +68,7 @@ func play(t *testing.T, archive *txtar.Archive) {
 
 func configure(t *testing.T, s *kpop.Server, p *kpop.Port, key, value string) {
 	t.Helper()
-	store := s.Store.(*memStore)
+	store, _ := s.Store.(*memStore)
 	switch key + " " + value {
 	case "port clear":
 	case "port pop3":
@@ -97,6 +97,12 @@ func configure(t *testing.T, s *kpop.Server, p *kpop.Port, key, value string) {
 		p.Announce = kpop.Announcement{Retention: 31 * 24 * time.Hour, LoginDelay: 1500 * time.Millisecond}
 	case "announce user":
 		p.Announce = kpop.Announcement{Retention: -1, LoginDelay: time.Minute, PerUser: true}
+	case "pop4 yes":
+		p.POP4, s.Store = true, store.withFolders()
+	case "pop4 nowhere": // a store without folders
+		p.POP4 = true
+	case "stor small":
+		s.Limits.MessageSize = 100
 	case "legacy refused":
 		p.RefuseLegacy = true
 	case "language fr":

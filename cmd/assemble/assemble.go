@@ -98,7 +98,7 @@ func (d *Daemon) accounts() auth.Directory { return announcing(d.Rules, d.Store.
 func limits(l config.Limits) kpop.Limits {
 	return kpop.Limits{
 		MaxConnections: l.Connections, MaxUnauthenticated: l.Unauthenticated, MaxPerPrefix: l.PerAddress, MaxPerUser: l.PerUser,
-		LoginTimeout: l.LoginTimeout, IdleTimeout: l.IdleTimeout, BadCommands: l.BadCommands,
+		LoginTimeout: l.LoginTimeout, IdleTimeout: l.IdleTimeout, BadCommands: l.BadCommands, MessageSize: l.StorSize,
 		AuthFailures: l.AuthFailures, FailureDelay: l.FailureDelay,
 	}
 }

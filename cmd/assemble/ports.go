@@ -24,7 +24,7 @@ func (d *Daemon) makePorts() error {
 	for _, name := range d.Config.Listen.Names() {
 		l := d.Config.Listen[name]
 		p := &kpop.Port{Name: name, Implicit: l.Protocol == "pop3s", PasswordInClear: l.PasswordInClear, RequireTLS: l.RequireTLS}
-		p.Announce = d.announcement()
+		p.Announce, p.POP4 = d.announcement(), l.POP4
 		p.RefuseLegacy, p.Language = d.Config.UTF8.Legacy == "refuse", d.Config.UTF8.Language
 		if tlsConfig != nil {
 			p.TLS = func() *tls.Config { return tlsConfig }

@@ -23,6 +23,7 @@ type Listener struct {
 	PasswordInClear bool     `mapstructure:"password_in_clear"`
 	RequireTLS      bool     `mapstructure:"require_tls"`
 	ChannelBinding  string   `mapstructure:"channel_binding"`
+	POP4            bool     `mapstructure:"pop4"`
 	ProxyFrom       []string `mapstructure:"proxy_from"` // who must send a PROXY header
 }
 

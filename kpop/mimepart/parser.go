@@ -38,7 +38,8 @@ type Parser struct {
 	field  []byte // Content-Type or Content-Transfer-Encoding, so far
 	typ    string // of the current header's entity
 	params map[string]string
-	opaque bool // its body is encoded: nothing of it can be followed
+	opaque bool   // its body is encoded: nothing of it can be followed
+	ended  string // type of the entity whose header ended last
 }
 
 // A frame is an open multipart.
@@ -54,10 +55,6 @@ func (p *Parser) InHeader() bool { return !p.body }
 
 // Plain says that all that follows is body.
 func (p *Parser) Plain() bool { return p.body && len(p.open) == 0 }
-
-// Type is the media type, in lower case, of the entity whose header was read
-// last.
-func (p *Parser) Type() string { return p.typ }
 
 // Line tells what the next line is. It may lack its line end when it is the
 // last one; of a line longer than a buffer the first part will do, and what
@@ -194,7 +191,7 @@ func SplitParameters(s string) []string {
 // endHeader decides what the header's body is.
 func (p *Parser) endHeader() {
 	p.endField()
-	p.body = true
+	p.body, p.ended = true, p.typ
 	depth := len(p.open) + p.within
 	if p.opaque || depth >= MaxDepth {
 		return

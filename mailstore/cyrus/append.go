@@ -39,6 +39,10 @@ func (s *Store) appendMessage(ctx context.Context, mailbox string, message io.Re
 	if err != nil {
 		return 0, err
 	}
+	return s.appendTo(ctx, name, message, f)
+}
+
+func (s *Store) appendTo(ctx context.Context, name imapdconf.Name, message io.Reader, f Foreign) (uint32, error) {
 	if f.Arrived.IsZero() {
 		f.Arrived = s.now()
 	}
@@ -100,6 +104,12 @@ func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
 		return nil, errDeleted(m.place.Name)
 	}
 	c, err := s.newChange(m, x)
+	if err == nil && s.mode == Embedded && c.head.Name != "" && c.head.Name != m.place.Name.Intname() {
+		if err := c.rename(); err != nil {
+			return nil, err
+		}
+		return s.changeOf(ctx, m)
+	}
 	if err != nil || !m.isTorn() {
 		return c, err
 	}
@@ -109,41 +119,68 @@ func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
 	return c, c.heal(x.header.HighestModSeq)
 }
 
-// append gives the staged message the next UID. On disk the order is cache,
-// journal, message file, record, header: what a kill leaves are octets of the
-// cache that nobody points to, and a file that the journal tells of.
+// append gives the staged message the next UID, and tells it.
 func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint32, error) {
+	t.arrived = arrived
+	if err := c.appendAll(ctx, []*staged{t}); err != nil {
+		return 0, err
+	}
+	return uint32(c.x.header.LastUID), nil
+}
+
+// appendAll gives the staged messages the next UIDs, all or none. On disk the
+// order is cache, journal, message files, records, header: what a kill leaves
+// are octets of the cache that nobody points to, and files that the journal
+// tells of.
+func (c *change) appendAll(ctx context.Context, all []*staged) error {
 	s := c.m.store
-	r, err := c.nextRecord()
-	if err != nil {
-		return 0, err
-	}
-	r.Size, r.HeaderSize, r.GUID = uint64(t.size), uint64(t.headerSize), t.guid
-	r.InternalDate, r.Flags = uint64(arrived.Unix()), t.flags
-	r.SentDate, r.GMTime = uint64(t.parsed.SentDate), uint64(t.parsed.GMTime)
-	if err := c.checkQuota(ctx, r.Size); err != nil {
-		return 0, err
-	}
-	path, err := s.conf.MessagePath(c.m.place, r.UID, false)
-	if err != nil {
-		return 0, told(err)
-	}
-	if err := c.addCache(t, r); err != nil {
-		return 0, told(err)
-	}
-	if err := c.add(r); err != nil {
-		return 0, told(err)
+	paths := make([]string, len(all))
+	for i, t := range all {
+		path, err := c.note(ctx, t)
+		if err != nil {
+			return told(err)
+		}
+		paths[i] = path
 	}
 	if err := c.journalNames(); err != nil {
-		return 0, errors.Join(told(err), c.dropJournal())
+		return errors.Join(told(err), c.dropJournal())
 	}
-	if err = s.place(t, path, arrived); err == nil {
+	var err error
+	for i, t := range all {
+		if err = s.place(t, paths[i], t.arrived); err != nil {
+			break
+		}
+	}
+	if err == nil {
 		err = c.commit(ctx)
 	}
 	if err != nil {
-		return 0, errors.Join(told(err), c.giveUp(path))
+		return errors.Join(told(err), c.giveUp(paths...))
 	}
-	return r.UID, nil
+	return nil
+}
+
+// note adds the staged message's cache record and index record, and tells where
+// its file will lie.
+func (c *change) note(ctx context.Context, t *staged) (path string, err error) {
+	r, err := c.nextRecord()
+	if err != nil {
+		return "", err
+	}
+	r.Size, r.HeaderSize, r.GUID, r.Flags = uint64(t.size), uint64(t.headerSize), t.guid, t.flags
+	r.InternalDate = uint64(t.arrived.Unix())
+	r.SentDate, r.GMTime = uint64(t.parsed.SentDate), uint64(t.parsed.GMTime)
+	if err := c.checkQuota(ctx, r.Size); err != nil {
+		return "", err
+	}
+	path, err = c.m.store.conf.MessagePath(c.m.place, r.UID, false)
+	if err != nil {
+		return "", err
+	}
+	if err := c.addCache(t, r); err != nil {
+		return "", err
+	}
+	return path, c.add(r)
 }
 
 // place moves a staged message to its place, durably.

@@ -101,6 +101,23 @@ func actions() []action {
 			_, err := s.Undelete(ctx, "alice", time.Time{})
 			return err
 		}, []string{"one", "three", "four", "five", "six", "two"}, false},
+		{"copy", sixMessages, func(s *Store) error {
+			d, err := s.Open(ctx, "alice", mailstore.Holder{})
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			return d.(mailstore.Folders).Copy(ctx, []mailstore.Number{1, 5, 3}, mailstore.Inbox)
+		}, []string{"one", "two", "three", "four", "five", "six", "one", "five", "three"}, false},
+		{"flags", sixMessages, func(s *Store) error {
+			d, err := s.Open(ctx, "alice", mailstore.Holder{})
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			_, err = d.(mailstore.Folders).SetFlags(ctx, 3, mailstore.FlagFlagged, 0)
+			return err
+		}, []string{"one", "two", "three", "four", "five", "six"}, true},
 		{"set quota", sixMessages, func(s *Store) error {
 			return s.SetQuota(ctx, "alice", Limits{StorageKiB: 1000, Messages: 100})
 		}, []string{"one", "two", "three", "four", "five", "six"}, true},

@@ -43,6 +43,10 @@ func (s *Store) CreateMailboxWith(ctx context.Context, login string, uidValidity
 	if err != nil {
 		return err
 	}
+	return s.createMailbox(ctx, name, uidValidity)
+}
+
+func (s *Store) createMailbox(ctx context.Context, name imapdconf.Name, uidValidity uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
 	defer cancel()
 	if err := s.prepareConfigDirectory(ctx); err != nil {
@@ -125,7 +129,14 @@ func (s *Store) newEntry(ctx context.Context, name imapdconf.Name, uidValidity u
 		if err != nil {
 			return e, err
 		}
+		if ok, why := above.Serves(s.conf.ServerName); !ok {
+			return e, fmt.Errorf("%w: %s: %s", cyrusdb.ErrNoMailbox, parent, why)
+		}
 		e.ACL, e.Partition = slices.Clone(above.ACL), above.Partition
+		if uidValidity == 0 {
+			err = s.outnumber(ctx, &e)
+		}
+		return e, err
 	}
 	return e, nil
 }
@@ -134,6 +145,16 @@ func (s *Store) newEntry(ctx context.Context, name imapdconf.Name, uidValidity u
 func isMailbox(s *Store, e *cyrusdb.MailboxEntry) bool {
 	ok, _ := e.Serves(s.conf.ServerName)
 	return ok
+}
+
+// outnumber gives a folder a UIDVALIDITY above those of the user's others: one
+// of them may have had its name in this very second.
+func (s *Store) outnumber(ctx context.Context, e *cyrusdb.MailboxEntry) error {
+	list := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}
+	return list.Below(ctx, e.Name.Inbox(), func(other cyrusdb.MailboxEntry) error {
+		e.UIDValidity = max(e.UIDValidity, other.UIDValidity+1)
+		return nil
+	})
 }
 
 // newUniqueID is 24 letters and digits, as Cyrus 3.6 of Debian makes them.
@@ -169,7 +190,7 @@ func (m *mailbox) create(ctx context.Context) error {
 		return err
 	}
 	if root != "" {
-		if err := m.countFolder(ctx, root); err != nil {
+		if err := m.countFolders(ctx, root, 1); err != nil {
 			return err
 		}
 	}

@@ -32,8 +32,8 @@ func (s *Store) quotaRootOf(name imapdconf.Name) (string, error) {
 	return "", nil
 }
 
-// countFolder adds a new mailbox to its quota root.
-func (m *mailbox) countFolder(ctx context.Context, root string) error {
+// countFolders adds to the number of a quota root's mailboxes.
+func (m *mailbox) countFolders(ctx context.Context, root string, n int64) error {
 	path, err := m.quotaPath(root)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (m *mailbox) countFolder(ctx context.Context, root string) error {
 		return err
 	}
 	defer q.Close()
-	q.Add(m.place.Name.Intname(), cyrusdb.QuotaDelta{cyrusdb.QuotaFolders: 1})
+	q.Add(m.place.Name.Intname(), cyrusdb.QuotaDelta{cyrusdb.QuotaFolders: n})
 	return q.Commit()
 }
 

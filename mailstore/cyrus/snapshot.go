@@ -1,7 +1,6 @@
 package cyrus
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"math"
@@ -61,7 +60,8 @@ func hasBit(set []uint64, i int) bool {
 }
 
 // snapshot opens the mailbox that m has found, reads it, and lets go.
-func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder) (*maildrop, error) {
+// minPoll is the least time between logins; zero: it is not counted.
+func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder, minPoll time.Duration) (*maildrop, error) {
 	defer m.release()
 	if err := m.open(ctx); err != nil {
 		return nil, err
@@ -74,12 +74,11 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder) (*
 		return nil, told(errDeleted(m.place.Name))
 	}
 	now := s.now()
-	minPoll := cmp.Or(h.LoginDelay, s.conf.POP.MinPoll)
 	if err := tooSoon(&x.header, now, minPoll); err != nil {
 		return nil, err
 	}
 	d := &maildrop{
-		store: s, place: m.place, writable: s.changeable(m, x), login: now, minPoll: minPoll,
+		store: s, place: m.place, writable: s.changeable(m, x), login: now, minPoll: minPoll, root: m.place.Name, holder: h,
 		uidValidity: uint32(x.header.UIDValidity), bareUIDs: x.header.Options&OptionNewUIDL == 0,
 		lastUID: uint32(x.header.LastUID), modSeq: x.header.HighestModSeq, style: s.style(h.UIDStyle),
 	}

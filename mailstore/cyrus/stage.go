@@ -29,6 +29,7 @@ type staged struct {
 	header     []byte // the first maxParsedHeader octets of the header
 	parsed     bodycache.Record
 	named      bool // it is no longer at path
+	arrived    time.Time
 }
 
 const (

@@ -1,6 +1,7 @@
 package cyrus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func (s *Store) Open(ctx context.Context, mailbox string, h mailstore.Holder) (m
 	if err := s.holds.acquire(key, Held{Mailbox: name.Intname(), Holder: h}); err != nil {
 		return nil, told(err)
 	}
-	d, err := s.snapshot(ctx, m, h)
+	d, err := s.snapshot(ctx, m, h, cmp.Or(h.LoginDelay, s.conf.POP.MinPoll))
 	if err != nil {
 		return nil, errors.Join(told(err), s.holds.give(key))
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -30,6 +31,7 @@ type drop struct {
 type message struct {
 	uid    uint32
 	octets []byte // as stored
+	flags  mailstore.Flags
 }
 
 var (
@@ -39,6 +41,7 @@ var (
 	_ mailstore.Rester    = (*maildrop)(nil)
 
 	_ mailstore.EightBiter = (*maildrop)(nil)
+	_ mailstore.Folders    = (*maildrop)(nil)
 )
 
 // Put adds messages to a mailbox, which need not exist, octets as they are.
@@ -54,7 +57,7 @@ func (s *Store) Put(mailbox string, messages ...string) {
 		s.drops[mailbox] = d
 	}
 	for _, m := range messages {
-		d.messages = append(d.messages, message{d.nextUID, []byte(m)})
+		d.messages = append(d.messages, message{uid: d.nextUID, octets: []byte(m)})
 		d.nextUID++
 	}
 }
@@ -103,21 +106,28 @@ func (s *Store) Open(_ context.Context, mailbox string, h mailstore.Holder) (mai
 	defer s.mu.Unlock()
 	d := s.drops[mailbox]
 	switch {
-	case d == nil:
+	case d == nil || strings.ContainsRune(mailbox, 0): // a folder's key
 		return nil, fmt.Errorf("memdrop: %w: %q", mailstore.ErrUnknown, mailbox)
 	case d.holder != nil:
 		return nil, &mailstore.InUseError{Holder: *d.holder}
 	}
+	return s.hold(d, mailbox, mailstore.Inbox, h), nil
+}
+
+// hold makes a session's snapshot; the store is locked.
+func (s *Store) hold(d *drop, mailbox, folder string, h mailstore.Holder) *maildrop {
 	d.holder = &h
-	return &maildrop{store: s, drop: d, list: slices.Clone(d.messages)}, nil
+	return &maildrop{store: s, drop: d, list: slices.Clone(d.messages), mailbox: mailbox, folder: folder}
 }
 
 // A maildrop is a session's snapshot.
 type maildrop struct {
-	store  *Store
-	drop   *drop
-	list   []message
-	closed bool
+	store   *Store
+	drop    *drop
+	list    []message
+	closed  bool
+	mailbox string // the user's
+	folder  string
 }
 
 func (d *maildrop) Len() int { return len(d.list) }

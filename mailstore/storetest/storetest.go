@@ -46,6 +46,10 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"gone", gone},
 		{"rest", rest},
 		{"8-bit headers", eightBit},
+		{"folders", folderTree},
+		{"folders' names", folderNames},
+		{"folders' messages", folderMessages},
+		{"folders' flags", folderFlags},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -178,3 +178,85 @@ func (l MailboxList) Remove(ctx context.Context, name imapdconf.Name) error {
 		return tx.Delete(name.AppendDBName([]byte{'N'}))
 	})
 }
+
+// Below calls do with every mailbox below another, placeholders too, in the
+// order of the file. Entries that cannot be read are passed over.
+func (l MailboxList) Below(ctx context.Context, top imapdconf.Name, do func(MailboxEntry) error) error {
+	err := View(ctx, l.Database, func(r Reader) error {
+		modern, err := hasPrefix(r, "N")
+		if err != nil {
+			return err
+		}
+		prefix, key, parse := "", top.Intname()+".", imapdconf.ParseIntname
+		if modern {
+			prefix, key, parse = "N", "N"+top.DBName()+"\x1f", imapdconf.ParseDBName
+		}
+		return r.Range([]byte(key), func(key, value []byte) error {
+			name, err := parse(string(key[len(prefix):]))
+			if err != nil {
+				return nil //nolint:nilerr // Check tells of it
+			}
+			e, err := parseNamed(name, value, !modern)
+			if err != nil {
+				return nil //nolint:nilerr // as above
+			}
+			return do(e.Clone())
+		})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// modern refuses the scheme of Cyrus 3.4 and before.
+func modern(tx Tx) error {
+	ok, err := hasPrefix(tx, "N")
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: the list is of Cyrus 3.4 or before", ErrFormat)
+	}
+	return err
+}
+
+// Bury makes a mailbox a placeholder, as Cyrus does with one that is deleted: a
+// later one of the name gets a greater UIDVALIDITY.
+func (l MailboxList) Bury(ctx context.Context, name imapdconf.Name, now int64) error {
+	return Update(ctx, l.Database, func(tx Tx) error {
+		if err := modern(tx); err != nil {
+			return err
+		}
+		e, err := lookup(tx, name)
+		if err != nil {
+			return err
+		}
+		e.Flags |= TypeDeleted
+		e.Partition, e.ACL, e.MTime = "", nil, now
+		return putEntry(tx, &e)
+	})
+}
+
+// Rename gives mailboxes other names, in one transaction. No name may be taken,
+// but by a placeholder.
+func (l MailboxList) Rename(ctx context.Context, old, renamed []MailboxEntry) error {
+	return Update(ctx, l.Database, func(tx Tx) error {
+		if err := modern(tx); err != nil {
+			return err
+		}
+		for i := range renamed {
+			if err := l.vacant(tx, &renamed[i]); err != nil {
+				return err
+			}
+		}
+		for i := range old {
+			if err := tx.Delete(old[i].Name.AppendDBName([]byte{'N'})); err != nil {
+				return err
+			}
+		}
+		for i := range renamed {
+			if err := putEntry(tx, &renamed[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
