@@ -28,8 +28,10 @@ func (o *spool) check() *cobra.Command {
 	return o.jsonFlag(&cobra.Command{
 		Use: "check [USER...]", Short: "recompute all that maildrops say of themselves and tell every fault",
 		Long: `Recompute every CRC, counter, GUID, quota and cross-reference of the maildrops
-named, or of all, and say each fault with its file and offset. Nothing is
-changed; a maildrop is locked for reading while it is examined.
+named, or of all, and say each fault with its file and offset. When all are
+examined, so is the list of them: that its records agree, and that there is no
+mailbox's directory that it does not know. Nothing is changed; a maildrop is
+locked for reading while it is examined.
 
 Exit status: 0 when nothing is wrong, 1 when there are faults, 2 when a maildrop
 could not be examined. Cyrus's "reconstruct" mends what this finds.`,
@@ -38,13 +40,28 @@ could not be examined. Cyrus's "reconstruct" mends what this finds.`,
 			if err != nil {
 				return &exitError{exitUnexamined, err}
 			}
-			var all []report
+			all, err := o.examineList(cmd, args)
+			if err != nil {
+				return &exitError{exitUnexamined, err}
+			}
 			for _, name := range names {
 				all = append(all, o.examine(cmd, name))
 			}
-			return printReports(cmd.OutOrStdout(), all, o.json)
+			return printReports(cmd.OutOrStdout(), all, len(names), o.json)
 		}),
 	})
+}
+
+// examineList examines the list of mailboxes when all are to be examined.
+func (o *spool) examineList(cmd *cobra.Command, args []string) ([]report, error) {
+	if len(args) > 0 {
+		return []report{}, nil
+	}
+	faults, err := o.store.CheckList(cmd.Context())
+	if err != nil || len(faults) == 0 {
+		return []report{}, err
+	}
+	return []report{{Login: "(the list of mailboxes)", Faults: faults}}, nil
 }
 
 func (o *spool) examine(cmd *cobra.Command, name string) report {
@@ -59,7 +76,7 @@ func (o *spool) examine(cmd *cobra.Command, name string) report {
 }
 
 // printReports prints what was found, and gives the exit status as an error.
-func printReports(w io.Writer, all []report, asJSON bool) error {
+func printReports(w io.Writer, all []report, maildrops int, asJSON bool) error {
 	faults, unexamined := 0, 0
 	for _, r := range all {
 		faults += len(r.Faults)
@@ -79,7 +96,7 @@ func printReports(w io.Writer, all []report, asJSON bool) error {
 	if asJSON {
 		err = printJSON(w, all)
 	} else {
-		_, err = fmt.Fprintf(w, "%d maildrops, %d faults\n", len(all), faults)
+		_, err = fmt.Fprintf(w, "%d maildrops, %d faults\n", maildrops, faults)
 	}
 	switch {
 	case err != nil:
