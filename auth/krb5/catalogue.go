@@ -51,6 +51,7 @@ const (
 	idNoKeys       = "KP-124"
 	idAfterBoot    = "KP-125"
 	idInternal     = "KP-126"
+	idForgotten    = "KP-127"
 
 	idSilent     = "KP-131"
 	idGaveUp     = "KP-132"
@@ -108,6 +109,7 @@ var refusals = [...]Explanation{
 	{idNoKeys, codeNotUs, "The ticket isn't for us", "no usable key in the keytab", "The keytab has no AES key for an allowed service.", "Extract the keytab: `kadmin -q 'ktadd -k <file> pop/<host>'`, and look at `kpopd check`.", auth.ErrPermanent},
 	{idAfterBoot, codeSkew, "Clock skew too great", "authenticator older than this machine's start", "The machine was not shut down in order, so what was presented just before is not known; authenticators from before are refused for the time of the allowed skew.", "Nothing: it ends by itself after a few minutes. Clients with a right clock are not touched.", auth.ErrTemporary},
 	{idInternal, codeGeneric, "Service temporarily unavailable", "internal error", "A fault of this program, caught.", "Report it with the log line.", auth.ErrTemporary},
+	{idForgotten, codeSkew, "Clock skew too great", "the clock was set back", "Authenticators of this time were accepted before and are no longer known: this machine's clock stands at a time that it has shown already, and somebody may present again what he caught then.", "Set the clock of this machine (NTP) and find out who has set it back.", auth.ErrTemporary},
 
 	{idSilent, 0, "", "client sent nothing", "The client connected to the KPOP port and said nothing until the deadline.", "Usually a fetchmail without tickets (kinit), or a POP3 client that waits for a greeting: KPOP is not POP3.", auth.ErrProtocol},
 	{idGaveUp, 0, "", "client gave up before sending a ticket", "After the versions were agreed the client ended the dialog: its Kerberos library could not get a service ticket.", "On the client: klist, then `kvno pop/<host>`; the ticket has expired, or the KDC does not know the service.", auth.ErrProtocol},

@@ -13,17 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The journal: a header of magic and the machine's boot id, then records of
-// key, expiry in seconds and a CRC of both. A record is written before its
+// The journal: a header of magic and the machine's boot id, then records of key,
+// end and due in seconds, epoch, and a CRC of all. A record whose key begins with
+// spanMark is a span: it goes on with lo and hi. A record is written before its
 // login is accepted, so nothing is forgotten when the process ends, however it
 // ends. It is not synced: a sync costs more than the login. What a power
 // failure may lose is covered by the boot id instead: another boot than the
 // journal's raises the floor below which authenticators are refused.
 const (
-	journalMagic  = "KPOPRPL1"
+	journalMagic  = "KPOPRPL2"
+	spanMark      = "KPOPSPAN"
 	bootIDSize    = 36
 	headerSize    = len(journalMagic) + bootIDSize
-	recordSize    = 32 + 8 + 4
+	recordBody    = 32 + 8 + 8 + 4
+	recordSize    = recordBody + 4
 	compactAbove  = 4096
 	bootIDFile    = "/proc/sys/kernel/random/boot_id"
 	journalRights = 0o600
@@ -44,7 +47,10 @@ type journal struct {
 // not there. One process has it at a time. The directory must be the server's
 // own.
 func OpenReplayJournal(path string, limit int) (*ReplayCache, error) {
-	r := NewReplayCache(limit)
+	return openReplayJournal(path, newReplayCache(limit, systemClock))
+}
+
+func openReplayJournal(path string, r *ReplayCache) (*ReplayCache, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, journalRights)
 	if err != nil {
 		return nil, fmt.Errorf("krb5: replay journal: %w", err)
@@ -55,15 +61,12 @@ func OpenReplayJournal(path string, limit int) (*ReplayCache, error) {
 	j := &journal{path: path, lock: lock}
 	sure, err := j.load(r)
 	if err == nil {
-		err = j.rewrite(r.seen)
+		err = j.rewrite(r)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("krb5: replay journal: %w", err), lock.Close())
 	}
-	if !sure {
-		r.floor = r.now()
-	}
-	r.journal = j
+	r.floored, r.journal = !sure, j
 	return r, nil
 }
 
@@ -85,32 +88,51 @@ func (j *journal) load(r *ReplayCache) (sure bool, err error) {
 		return false, nil
 	}
 	sure = bytes.Equal(head[len(journalMagic):], bootID())
-	return j.readRecords(f, r) && sure, nil
+	return j.readRecords(f, r, sure) && sure, nil
 }
 
-// readRecords reads records until the end or the first damaged one.
-func (j *journal) readRecords(f io.Reader, r *ReplayCache) (whole bool) {
-	now := r.now().Unix()
+// readRecords reads records until the end or the first damaged one. Elapsed time
+// counts only in the boot that it is of.
+func (j *journal) readRecords(f io.Reader, r *ReplayCache, sameBoot bool) (whole bool) {
 	buf := make([]byte, recordSize*1024)
 	for {
 		n, err := io.ReadFull(f, buf)
 		for b := buf[:n]; len(b) > 0; b = b[recordSize:] {
-			if len(b) < recordSize || crc32.ChecksumIEEE(b[:40]) != binary.BigEndian.Uint32(b[40:]) {
+			if len(b) < recordSize || crc32.ChecksumIEEE(b[:recordBody]) != binary.BigEndian.Uint32(b[recordBody:]) {
 				return false
 			}
-			end := int64(binary.BigEndian.Uint64(b[32:])) //nolint:gosec // written from an int64
-			if end < now {
-				continue
-			}
-			if len(r.seen) >= r.limit {
+			if !r.take([32]byte(b[:32]), entryOf(b[32:recordBody]), sameBoot) {
 				return false
 			}
-			r.remember([32]byte(b[:32]), end)
 		}
 		if err != nil {
 			return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		}
 	}
+}
+
+// take takes one record over. It reports false when there is no room.
+func (r *ReplayCache) take(key [32]byte, e seenEntry, sameBoot bool) bool {
+	r.epoch = max(r.epoch, e.epoch+1)
+	wall, up := r.times()
+	if string(key[:len(spanMark)]) == spanMark {
+		r.cover(e.epoch, seconds(key[len(spanMark):]), seconds(key[len(spanMark)+8:]))
+		return true
+	}
+	if !sameBoot {
+		e.due = up + min(max(e.end-wall, 0), maxRedue)
+	}
+	switch {
+	case e.end < wall && (e.due <= up || !sameBoot):
+		if e.end != noEnd {
+			r.cover(e.epoch, e.end, e.end)
+		}
+	case len(r.seen) >= r.limit:
+		return false
+	default:
+		r.remember(key, e)
+	}
+	return true
 }
 
 func bootID() []byte {
@@ -121,19 +143,32 @@ func bootID() []byte {
 	return id
 }
 
-func record(dst []byte, key [32]byte, end int64) []byte {
+func record(dst []byte, key [32]byte, e seenEntry) []byte {
 	at := len(dst)
 	dst = append(dst, key[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(end)) //nolint:gosec // read back the same way
+	dst = appendSeconds(appendSeconds(dst, e.end), e.due)
+	dst = binary.BigEndian.AppendUint32(dst, e.epoch)
 	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[at:]))
 }
 
-func (j *journal) append(key [32]byte, end int64) error {
+func entryOf(b []byte) seenEntry {
+	return seenEntry{seconds(b), seconds(b[8:]), binary.BigEndian.Uint32(b[16:])}
+}
+
+func appendSeconds(dst []byte, v int64) []byte {
+	return binary.BigEndian.AppendUint64(dst, uint64(v)) //nolint:gosec // read back the same way
+}
+
+func seconds(b []byte) int64 {
+	return int64(binary.BigEndian.Uint64(b)) //nolint:gosec // written from an int64
+}
+
+func (j *journal) append(key [32]byte, e seenEntry) error {
 	if j.file == nil {
 		return errJournalClosed
 	}
 	var buf [recordSize]byte
-	if _, err := j.file.WriteAt(record(buf[:0], key, end), j.size); err != nil {
+	if _, err := j.file.WriteAt(record(buf[:0], key, e), j.size); err != nil {
 		// The next record goes to the same place, so half a record
 		// cannot hide the ones after it.
 		return fmt.Errorf("krb5: replay journal: %w", err)
@@ -143,8 +178,8 @@ func (j *journal) append(key [32]byte, end int64) error {
 	return nil
 }
 
-// rewrite replaces the journal by one that holds seen and nothing else.
-func (j *journal) rewrite(seen map[[32]byte]int64) (err error) {
+// rewrite replaces the journal by one that holds what r knows and nothing else.
+func (j *journal) rewrite(r *ReplayCache) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(j.path), filepath.Base(j.path)+".*")
 	if err != nil {
 		return fmt.Errorf("krb5: replay journal: %w", err)
@@ -154,10 +189,15 @@ func (j *journal) rewrite(seen map[[32]byte]int64) (err error) {
 			err = errors.Join(fmt.Errorf("krb5: replay journal: %w", err), f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	buf := make([]byte, 0, headerSize+len(seen)*recordSize)
+	buf := make([]byte, 0, headerSize+(len(r.seen)+len(r.spans))*recordSize)
 	buf = append(append(buf, journalMagic...), bootID()...)
-	for k, end := range seen {
-		buf = record(buf, k, end)
+	for _, s := range r.spans {
+		var key [32]byte
+		appendSeconds(appendSeconds(append(key[:0], spanMark...), s.lo), s.hi)
+		buf = record(buf, key, seenEntry{epoch: s.epoch})
+	}
+	for k, e := range r.seen {
+		buf = record(buf, k, e)
 	}
 	if _, err := f.Write(buf); err != nil {
 		return err
@@ -168,7 +208,7 @@ func (j *journal) rewrite(seen map[[32]byte]int64) (err error) {
 	if j.file != nil {
 		err = j.file.Close()
 	}
-	j.file, j.size, j.records = f, int64(len(buf)), len(seen)
+	j.file, j.size, j.records = f, int64(len(buf)), len(r.seen)
 	return err
 }
 
