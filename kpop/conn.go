@@ -37,6 +37,7 @@ type conn struct {
 	direct   syscall.RawConn // not nil while the socket itself is read
 	ready    func(fd uintptr) bool
 	readErr  error
+	claimed  int64     // octets of a long line, of srv.early
 	readBy   time.Time // the read deadline in force
 	waitFrom time.Time // since when the client is silent
 	rested   bool

@@ -16,6 +16,11 @@ type Limits struct {
 
 	MessageSize int64 // a message that POP4's STOR takes: 64 MiB
 
+	// LoginMemory bounds the octets of command and response lines that are longer
+	// than a page, over all connections that have not logged in: 64 MiB; negative:
+	// unbounded.
+	LoginMemory int
+
 	BadCommands      int // unknown or malformed commands in a row after login: 10
 	BadCommandsLogin int // the same, in all, before login: 3
 
@@ -41,6 +46,7 @@ func (l Limits) withDefaults() Limits {
 		LineLength:         or(l.LineLength, 512),
 		SASLLine:           or(l.SASLLine, 128<<10),
 		MessageSize:        or(l.MessageSize, 64<<20),
+		LoginMemory:        or(l.LoginMemory, 64<<20),
 		BadCommands:        or(l.BadCommands, 10),
 		BadCommandsLogin:   or(l.BadCommandsLogin, 3),
 		AuthFailures:       or(l.AuthFailures, 3),

@@ -156,7 +156,9 @@ func (c *conn) fill() error {
 		c.w = copy(c.in, c.one[:n])
 		return nil
 	}
-	c.makeSpace()
+	if err := c.makeSpace(); err != nil {
+		return err
+	}
 	n, err := c.nc.Read(c.in[c.w:])
 	if n == 0 {
 		return orEOF(err)
@@ -205,13 +207,17 @@ func (c *conn) readReady(fd uintptr) bool {
 }
 
 // makeSpace makes room behind the octets that are held, by moving them to the
-// front or into a longer buffer. readLimited keeps that length bounded.
-func (c *conn) makeSpace() {
+// front or into a longer buffer. readLimited keeps that length bounded, and
+// LoginMemory the sum over all who have not logged in.
+func (c *conn) makeSpace() error {
 	if c.w < len(c.in) {
-		return
+		return nil
 	}
 	held := c.in[c.r:c.w]
 	if len(held) > len(c.in)/2 {
+		if err := c.claim(2 * len(c.in)); err != nil {
+			return err
+		}
 		longer := make([]byte, 2*len(c.in))
 		c.w = copy(longer, held)
 		c.returnPage()
@@ -220,6 +226,22 @@ func (c *conn) makeSpace() {
 		c.w = copy(c.in, held)
 	}
 	c.r = 0
+	return nil
+}
+
+// claim counts a long line's buffer while nobody has logged in.
+func (c *conn) claim(octets int) error {
+	if c.loggedIn {
+		return nil
+	}
+	more := int64(octets) - c.claimed
+	limit := int64(c.terms.limits.LoginMemory)
+	if c.srv.early.Add(more) > limit && limit >= 0 {
+		c.srv.early.Add(-more)
+		return &ending{how: "no memory for a long line before login", reply: refBusy}
+	}
+	c.claimed += more
+	return nil
 }
 
 func (c *conn) takeIn() {
@@ -232,6 +254,10 @@ func (c *conn) takeIn() {
 func (c *conn) releaseIn() {
 	c.returnPage()
 	c.in, c.r, c.w = nil, 0, 0
+	if c.claimed != 0 {
+		c.srv.early.Add(-c.claimed)
+		c.claimed = 0
+	}
 }
 
 // returnPage gives the pooled read buffer back, wiped: it may have held a

@@ -102,3 +102,35 @@ func TestUserIsFreeWhileClientLingers(t *testing.T) {
 		r.login().do("QUIT", "+OK Goodbye")
 	}
 }
+
+// TestLoginMemory: those who have not logged in share the memory for long lines;
+// what one gives back another can have.
+func TestLoginMemory(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newStore().fill("alice"), func(s *kpop.Server, _ *kpop.Port) { s.Limits.LoginMemory = 100 << 10 })
+	half := strings.Repeat("eHh4", 10<<10) // 40 KiB, for which 64 are taken
+	first := r.dial()
+	first.line()
+	first.do("AUTH X-STEPS", "+ Zmlyc3Q=")
+	first.do("", "+ c2Vjb25k")
+	first.send(half)
+	second := r.dial()
+	second.line()
+	eventually(t, "the memory is used up", func() bool {
+		c := r.dial()
+		c.line()
+		c.send("AUTH X-STEPS\r\n\r\n" + half)
+		_ = c.Conn.(*net.TCPConn).CloseWrite()
+		all, _ := io.ReadAll(c.in)
+		return strings.Contains(string(all), "-ERR [SYS/TEMP] Too many connections")
+	})
+	second.do("AUTH PLAIN AGFsaWNlAHRhbnN0YWFm", "+OK Maildrop is locked and ready") // short ones need none
+	second.do("QUIT", "+OK Goodbye")
+	first.do("", "+OK Maildrop is locked and ready")
+	first.do("QUIT", "+OK Goodbye")
+	c := r.dial()
+	c.line()
+	c.do("AUTH X-STEPS", "+ Zmlyc3Q=")
+	c.do("", "+ c2Vjb25k")
+	c.do(half, "+OK Maildrop is locked and ready")
+}

@@ -41,6 +41,7 @@ type Server struct {
 	terms    atomic.Pointer[terms]
 	log      *slog.Logger
 	pools    *pools
+	early    atomic.Int64  // octets of long lines before login
 	retraced atomic.Uint64 // counts the calls of Retrace
 	closing  chan struct{} // closed when the drain's time is over
 

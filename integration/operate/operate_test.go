@@ -12,13 +12,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/kpopd/kpopd/cmd/control"
 	"github.com/kpopd/kpopd/integration"
@@ -382,93 +380,21 @@ func TestFilterReadsTheLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	copied := filepath.Join(t.TempDir(), "log") // the log itself goes on
+	if err := os.WriteFile(copied, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	want := strings.Count(string(log), "audit=true code=AUTH ") + strings.Count(string(log), `end="too many bad commands"`)
 	rules, err := filepath.Abs(filter)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := realm.Tool("").Run(t.Context(), "fail2ban-regex", "-o", "ip", realm.Path("kpopd.log"), rules)
+	out, err := realm.Tool("").Run(t.Context(), "fail2ban-regex", "-o", "ip", copied, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Count(out, "127.0.0.1\n"); got != want || want < 4 || strings.Contains(out, "9.9.9.9") {
 		t.Errorf("%d of %d are found:\n%s", got, want, out)
-	}
-}
-
-// TestSystemd starts a kpopd as systemd does: with the sockets open, and told of
-// its states.
-func TestSystemd(t *testing.T) {
-	dir := t.TempDir()
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer notify.Close() //nolint:errcheck // at the test's end
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close() //nolint:errcheck // at the test's end
-	socket, err := listener.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close() //nolint:errcheck // at the test's end
-	b, err := os.ReadFile(realm.Path("kpopd.toml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(b)
-	for _, name := range []string{"kpop", "pop3s"} { // one listener is left
-		from := strings.Index(text, "[listen."+name+"]")
-		text = text[:from] + text[from+strings.Index(text[from:], "\n\n"):]
-	}
-	text = strings.ReplaceAll(text, realm.Path("state"), filepath.Join(dir, "state"))
-	config := filepath.Join(dir, "kpopd.toml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close() //nolint:errcheck // at the test's end
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0" serve --config "$1"`, realm.Kpopd, config)
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES=pop3", "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "WATCHDOG_USEC=400000")
-	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = []*os.File{socket}, log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }()
-	expect := func(words ...string) {
-		t.Helper()
-		_ = notify.SetReadDeadline(time.Now().Add(player.Patience))
-		for _, word := range words {
-			for got := ""; !strings.Contains(got, word); {
-				b := make([]byte, 4096)
-				n, err := notify.Read(b)
-				if err != nil {
-					out, _ := os.ReadFile(log.Name())
-					t.Fatalf("%s is not told: %v\n%s", word, err, out)
-				}
-				got = string(b[:n])
-			}
-		}
-	}
-	expect("READY=1", "WATCHDOG=1")
-	port := listener.Addr().(*net.TCPAddr).Port
-	player.Dial(t, port).Play("S: +OK\nC: QUIT\nS: +OK\n")
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	expect("RELOADING=1", "READY=1")
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	expect("STOPPING=1")
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
 	}
 }
 
