@@ -32,10 +32,13 @@ func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 			Enabled: a.Enabled, Locked: a.Locked, LockedBits: a.LockBits, Home: a.Home, Secret: a.APOP,
 			LocalHome: d.Config.Hostname, Protocols: a.Protocols, ActsFor: a.ActsFor, UIDStyle: a.UIDStyle, Retention: a.Retention, Delay: a.Delay,
 		},
-		Group:  ldapGroup(c),
-		Limits: ldapdir.Limits{Connect: c.ConnectTimeout, Operation: c.Timeout, Connections: c.Connections},
-		Cache:  ldapdir.CacheLimits{Entries: c.Cache.Entries, Found: c.Cache.Found, NotFound: c.Cache.NotFound, Stale: stale(c.Cache.Stale)},
-		Log:    d.Log, Observe: d.hooks.LDAP,
+		Group: ldapGroup(c),
+		Limits: ldapdir.Limits{
+			Connect: c.ConnectTimeout, Operation: c.Timeout, Connections: c.Connections,
+			Lookup: 2 * (c.ConnectTimeout + c.Timeout), // with its retry
+		},
+		Cache: ldapdir.CacheLimits{Entries: c.Cache.Entries, Found: c.Cache.Found, NotFound: c.Cache.NotFound, Stale: stale(c.Cache.Stale)},
+		Log:   d.Log, Observe: d.hooks.LDAP,
 	})
 }
 
