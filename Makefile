@@ -56,7 +56,7 @@ refusals: deps build
 # a short form of both.
 race-cyrus: deps build
 	go test -race -tags integration -timeout 30m -count=1 -v -run 'BesideCyrus' ./integration -args -race-time=60s
-	go test -tags integration -timeout 30m -count=1 -v -run 'QuitCutOff' ./integration -args -every-fault
+	go test -tags integration -timeout 30m -count=1 -v -run 'QuitCutOff|RemoveThroughCyrus' ./integration -args -every-fault
 
 # What verifying a ticket costs, beside gokrb5's and MIT's acceptors in the same
 # run; fails beyond what is allowed.

@@ -11,22 +11,23 @@ const module = "github.com/kpopd/kpopd/"
 // rooms says which of our packages each room may import (ARCHITECTURE.md). A
 // room is its directory and everything below; the longest prefix rules.
 var rooms = map[string][]string{
-	"auth":            {},
-	"auth/":           {"auth"},
-	"mailstore":       {},
-	"mailstore/":      {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
-	"mailstore/lmtp":  {"mailstore"},
-	"krb5conf":        {},
-	"kpop":            {"auth", "mailstore", "mailstore/utf7", "kpop/"},
-	"kpop/lang":       {},
-	"kpop/mimepart":   {},
-	"kpop/surrogate":  {"kpop/mimepart"},
-	"cmd/":            nil, // anything: it wires
-	"integration":     nil,
-	"integration/":    nil,
-	"auth/ldapdir":    {"auth", "auth/rules"},
-	"auth/ldapdir/":   {"auth", "auth/ldapdir", "auth/rules"},
-	"mailstore/cyrus": {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
+	"auth":                      {},
+	"auth/":                     {"auth"},
+	"mailstore":                 {},
+	"mailstore/":                {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
+	"mailstore/lmtp":            {"mailstore"},
+	"mailstore/cyrus/imapproxy": {"mailstore", "mailstore/cyrus", "mailstore/cyrus/imapdconf"},
+	"krb5conf":                  {},
+	"kpop":                      {"auth", "mailstore", "mailstore/utf7", "kpop/"},
+	"kpop/lang":                 {},
+	"kpop/mimepart":             {},
+	"kpop/surrogate":            {"kpop/mimepart"},
+	"cmd/":                      nil, // anything: it wires
+	"integration":               nil,
+	"integration/":              nil,
+	"auth/ldapdir":              {"auth", "auth/rules"},
+	"auth/ldapdir/":             {"auth", "auth/ldapdir", "auth/rules"},
+	"mailstore/cyrus":           {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
 }
 
 func TestImportsKeepTheRoomsApart(t *testing.T) {

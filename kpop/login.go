@@ -71,7 +71,7 @@ func (c *conn) enter(ctx context.Context, id auth.Identity) (*transaction, error
 	drop, err := c.srv.Store.Open(ctx, account.Mailbox, holder)
 	if err != nil {
 		c.srv.giveUser(c)
-		return nil, fmt.Errorf("kpop: mailbox %q: %w", account.Mailbox, err)
+		return nil, fmt.Errorf("kpop: mailbox %q: %w", account.Mailbox, holderTold(err, account.User))
 	}
 	t := &transaction{conn: c, drop: drop, account: account}
 	c.held = t

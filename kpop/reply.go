@@ -2,6 +2,9 @@ package kpop
 
 import (
 	"errors"
+	"fmt"
+	"net"
+	"time"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/mailstore"
@@ -13,6 +16,9 @@ type refusal struct {
 	code string // response code without brackets (RFC 2449 section 8); empty: none
 	text string
 	bad  bool // counted as a bad command
+
+	// detail follows the text as it is: a time or an address of ours.
+	detail string
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -37,6 +43,7 @@ var (
 	refNoSuch   = &refusal{text: "No such message"}
 	refMarked   = &refusal{text: "Message is marked as deleted"}
 	refGone     = &refusal{text: "Message was removed by another program"}
+	refReadOnly = &refusal{code: "SYS/PERM", text: "Messages cannot be deleted from this maildrop"}
 
 	// RFC 3206 section 5: the cause lies with the credentials. Unknown user,
 	// wrong password, refused principal and missing mailbox are all this one.
@@ -78,6 +85,21 @@ func loginRefusal(err error) *refusal {
 	return refDenied // auth.ErrDenied, mailstore.ErrUnknown, and whatever is not known to be harmless
 }
 
+// holderTold adds to a maildrop in use since when and from where it is, when
+// whoever asks is the same user: then it tells nothing about anybody else.
+func holderTold(err error, user string) error {
+	var used *mailstore.InUseError
+	if !errors.As(err, &used) || used.Holder.User != user || used.Holder.Remote == "" {
+		return err
+	}
+	from, _, splitErr := net.SplitHostPort(used.Holder.Remote)
+	if splitErr != nil {
+		from = used.Holder.Remote
+	}
+	detail := " since " + used.Holder.Since.UTC().Format(time.RFC3339) + " from " + from
+	return fmt.Errorf("%w: %w", err, &refusal{code: refInUse.code, text: refInUse.text, detail: detail})
+}
+
 // storeRefusal maps what reading or updating a maildrop ended in.
 func storeRefusal(err error) *refusal {
 	switch {
@@ -100,7 +122,7 @@ func (c *conn) ok(text string) {
 
 // no appends a -ERR reply.
 func (c *conn) no(r *refusal) {
-	text := c.say(r.text)
+	text := c.say(r.text) + r.detail
 	n := len(text) + len(r.code) + 8
 	c.room(n + 2)
 	start := len(c.out)

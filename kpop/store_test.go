@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/memdrop"
@@ -71,7 +72,10 @@ func (s *memStore) uids(mailbox string) []int {
 	return left
 }
 
-func (s *memStore) Open(_ context.Context, mailbox string, h mailstore.Holder) (mailstore.Maildrop, error) {
+// holder is whose session has a maildrop that is held.
+var holder = mailstore.Holder{User: "alice", Remote: "192.0.2.7:40110", Session: "other", Since: time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)}
+
+func (s *memStore) Open(_ context.Context, mailbox string, _ mailstore.Holder) (mailstore.Maildrop, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	box := s.boxes[mailbox]
@@ -81,7 +85,7 @@ func (s *memStore) Open(_ context.Context, mailbox string, h mailstore.Holder) (
 	case box.openErr != nil:
 		return nil, box.openErr
 	case box.held:
-		return nil, &mailstore.InUseError{Holder: h}
+		return nil, &mailstore.InUseError{Holder: holder}
 	}
 	box.held = true
 	s.opened.Add(1)

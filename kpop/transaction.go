@@ -136,6 +136,12 @@ func (t *transaction) dele(_ context.Context, cmd *command) (state, error) {
 	if err != nil {
 		return t, err
 	}
+	if r, ok := t.drop.(mailstore.Restricted); ok {
+		if err := r.ReadOnly(); err != nil {
+			t.warn("DELE refused", n, err)
+			return t, refReadOnly
+		}
+	}
 	size, err := t.size(n)
 	if err != nil {
 		return t, t.refuse("DELE", n, err)

@@ -103,6 +103,13 @@ type Rester interface {
 	Rest()
 }
 
+// A Restricted is a Maildrop that may be for reading only.
+type Restricted interface {
+	// ReadOnly says why messages cannot be removed, an ErrReadOnly; nil: they
+	// can. Update refuses to in any case.
+	ReadOnly() error
+}
+
 // A Deliverer takes new mail. Deliver is durable when it returns nil.
 type Deliverer interface {
 	Deliver(ctx context.Context, mailbox string, message io.Reader, from string) error

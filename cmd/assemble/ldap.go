@@ -15,7 +15,7 @@ import (
 // needs Profile and Keytab only to bind by GSSAPI.
 func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 	c := d.Config.LDAP
-	roots, err := ldapRoots(c.CA)
+	roots, err := rootsOf("ldap.ca", c.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -73,17 +73,18 @@ func (d *Daemon) ldapBind() ldapdir.Bind {
 	return nil
 }
 
-func ldapRoots(file string) (*x509.CertPool, error) {
+// rootsOf are the CAs of a file that key names; nil, the system's, without one.
+func rootsOf(key, file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // nil means the system's
 	}
 	pem, err := os.ReadFile(file) //nolint:gosec // G304: the operator names it
 	if err != nil {
-		return nil, fmt.Errorf("ldap.ca: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ldap.ca: %s holds no certificate in PEM form", file)
+		return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", key, file)
 	}
 	return pool, nil
 }

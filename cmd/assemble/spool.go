@@ -28,7 +28,11 @@ func openStore(c *config.Config, log *slog.Logger, waited func(time.Duration)) (
 	for _, option := range spool.Elsewhere() {
 		log.Info("imapd.conf has what kpopd does not read there", "option", option)
 	}
-	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log, LockWaited: waited})
+	remover, err := newRemover(c.Spool.IMAP, spool.Names, log)
+	if err != nil {
+		return nil, err
+	}
+	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log, LockWaited: waited, Remover: remover})
 }
 
 // OpenSpool is OpenStore for the operator's commands: a folder may be named as

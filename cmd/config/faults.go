@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,11 @@ func (f *faults) absolute(key, path string, required bool) {
 		return
 	}
 	f.need(filepath.IsAbs(path), key, fmt.Sprintf("%q must be an absolute path", path))
+}
+
+func (f *faults) hostPort(key, address string) {
+	host, port, err := net.SplitHostPort(address)
+	f.need(err == nil && host != "" && port != "", key, fmt.Sprintf("%q is not host:port", address))
 }
 
 func (f *faults) readable(key, path string) {

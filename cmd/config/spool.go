@@ -11,13 +11,15 @@ type Spool struct {
 	ImapdConf string         `mapstructure:"imapd_conf"`
 	Mode      string         `mapstructure:"mode"`    // embedded, shared, readonly
 	Options   map[string]any `mapstructure:"options"` // of imapd.conf; they win over the file's
+	IMAP      SpoolIMAP      `mapstructure:"imap"`
 }
 
 func (*Spool) defaults() map[string]any {
-	return map[string]any{"mode": "shared", "imapd_conf": "/etc/imapd.conf"}
+	return map[string]any{"mode": "shared", "imapd_conf": "/etc/imapd.conf", "imap.security": "starttls"}
 }
 
-func (s *Spool) check(f *faults, _ *Config) {
+func (s *Spool) check(f *faults, whole *Config) {
+	s.IMAP.check(f, whole)
 	f.oneOf("spool.mode", s.Mode, "embedded", "shared", "readonly")
 	f.need(s.ImapdConf != "" || s.Options["configdirectory"] != nil, "spool.imapd_conf",
 		"is empty; name Cyrus's imapd.conf or, on a site without Cyrus, give configdirectory and partition-default in [spool.options]")

@@ -23,6 +23,7 @@ type maildrop struct {
 	minPoll     time.Duration // least time between logins; zero: not counted
 	writable    error         // why messages cannot be removed; nil: they can
 	kept        error         // why its owner may not remove messages; nil: may
+	through     bool          // by the store's Remover
 	style       imapdconf.UIDLFormat
 	bareUIDs    bool
 	uidValidity uint32
@@ -44,6 +45,8 @@ type maildrop struct {
 var (
 	_ mailstore.Appender = (*maildrop)(nil)
 	_ mailstore.Rester   = (*maildrop)(nil)
+
+	_ mailstore.Restricted = (*maildrop)(nil)
 )
 
 func errDeleted(name imapdconf.Name) error {
@@ -126,8 +129,7 @@ func appendHex(dst []byte, n uint32) []byte {
 	return dst
 }
 
-// ReadOnly says why messages cannot be removed from this maildrop, so that DELE
-// can be refused at once; nil: they can.
+// ReadOnly implements mailstore.Restricted.
 func (d *maildrop) ReadOnly() error {
 	if d.writable != nil {
 		return d.writable

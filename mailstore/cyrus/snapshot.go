@@ -78,11 +78,12 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder, mi
 		return nil, err
 	}
 	d := &maildrop{
-		store: s, place: m.place, writable: s.changeable(m, x), login: now, minPoll: minPoll, root: m.place.Name, holder: h,
+		store: s, place: m.place, login: now, minPoll: minPoll, root: m.place.Name, holder: h,
 		uidValidity: uint32(x.header.UIDValidity), bareUIDs: x.header.Options&OptionNewUIDL == 0,
 		lastUID: uint32(x.header.LastUID), modSeq: x.header.HighestModSeq, style: s.style(h.UIDStyle),
 	}
 	d.kept = s.mayDelete(m)
+	d.changes(m, x)
 	if err := d.setPlace(m.place); err != nil {
 		return nil, err
 	}

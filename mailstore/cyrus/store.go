@@ -35,8 +35,12 @@ type Options struct {
 	StateDir string
 
 	Mode Mode
-	Log  *slog.Logger     // nil: none
-	Now  func() time.Time // nil: time.Now
+
+	// Remover removes messages where this package does not; nil: such
+	// maildrops are read-only.
+	Remover Remover
+	Log     *slog.Logger     // nil: none
+	Now     func() time.Time // nil: time.Now
 
 	// LockWaited is told how long a lock that another program or session held
 	// was waited for; nil: nobody.
@@ -51,6 +55,7 @@ type Options struct {
 type Store struct {
 	conf     *imapdconf.Config
 	mode     Mode
+	remover  Remover
 	log      *slog.Logger
 	now      func() time.Time
 	location *time.Location
@@ -77,7 +82,7 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.New("cyrus: no configuration")
 	}
 	s := &Store{
-		conf: o.Config, mode: o.Mode, log: o.Log, now: o.Now, location: o.Location, waited: o.LockWaited, stateDir: o.StateDir,
+		conf: o.Config, mode: o.Mode, remover: o.Remover, log: o.Log, now: o.Now, location: o.Location, waited: o.LockWaited, stateDir: o.StateDir,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -14,6 +14,9 @@ import (
 // QUIT, in its order and under its locks, but finds records by UID: other
 // programs may have added, expunged and dropped some since the session began.
 func (d *maildrop) Update(ctx context.Context, c mailstore.Changes) error {
+	if d.through {
+		return d.updateThrough(ctx, c)
+	}
 	conf := d.store.conf
 	if len(c.Deleted) > 0 && d.writable != nil {
 		return d.writable
