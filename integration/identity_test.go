@@ -493,3 +493,56 @@ func TestEntryDecides(t *testing.T) {
 		t.Errorf("kpop map: %d, %s", status, out)
 	}
 }
+
+// With names = "both" the plus sign selects a host that is listed, else a folder
+// (Cyrus's popsubfolders); a ticket opens its own account's alone.
+func TestFolderLogins(t *testing.T) {
+	people(t, map[string]string{"flo": "", "gus": ""})
+	path := realm.Path("imapd.conf")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(old)+"popsubfolders: yes\n")
+	t.Cleanup(func() { write(t, path, string(old)) })
+	reconfigure(t, "[identity]\n", "[identity]\nnames = \"both\"\nhosts = [\"shop.test\"]\n")
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "1.eml"), "Subject: of the list\r\n\r\nx\r\n")
+	if err := realm.Change(t.Context(), integration.SpoolChange{Do: "create", User: "flo+lists"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := realm.Append(t.Context(), "flo+lists", folder); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		principal, user, answer string
+		mail                    bool
+	}{
+		{"flo", "flo", "+OK", false},
+		{"flo", "flo+lists", "+OK", true},
+		{"flo", "flo@shop.test", "+OK", false},
+		{"flo", "flo+shop.test", "+OK", false},
+		{"flo", "flo+none", "-ERR", false},
+		{"flo", "flo@other.test", "-ERR [AUTH]", false},
+		{"flo", "flo+../gus", "-ERR [AUTH]", false},
+		{"gus", "flo+lists", "-ERR [AUTH]", false},
+	} {
+		p, code := sendauth(t, apReq(t, c.principal, "pop"))
+		if code != 0 {
+			t.Fatalf("%s: KRB-ERROR %d", c.principal, code)
+		}
+		p.Expect("+OK")
+		p.Send("USER " + c.user + "\r\nPASS x\r\n")
+		p.Expect("+OK")
+		if answer := p.Expect(""); !strings.HasPrefix(answer, c.answer) {
+			t.Errorf("%s asks for %s: %s, want %s", c.principal, c.user, answer, c.answer)
+		} else if c.answer == "+OK" {
+			p.Send("STAT\r\n")
+			if line := p.Expect("+OK"); strings.HasPrefix(line, "+OK 0 ") == c.mail {
+				t.Errorf("%s has %s", c.user, line)
+			}
+		}
+		p.Send("QUIT\r\n")
+		p.Rest()
+	}
+}
