@@ -2,6 +2,7 @@ package memdrop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -154,10 +155,10 @@ func (d *maildrop) RenameFolder(_ context.Context, from, to string) error {
 	switch {
 	case old == mailstore.Inbox:
 		return fmt.Errorf("memdrop: %w: the inbox", mailstore.ErrFolderName)
+	case strings.HasPrefix(to, old+"/") && !errors.Is(err, mailstore.ErrFolderExists):
+		return fmt.Errorf("memdrop: %w: %q would lie below itself", mailstore.ErrFolderName, to)
 	case err != nil:
 		return err
-	case strings.HasPrefix(name, old+"/"):
-		return fmt.Errorf("memdrop: %w: %q lies below itself", mailstore.ErrFolderName, name)
 	}
 	moved := append([]string{old}, d.below(old+"/")...)
 	for _, each := range moved {
