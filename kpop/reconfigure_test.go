@@ -134,3 +134,25 @@ func TestLoginMemory(t *testing.T) {
 	c.do("", "+ c2Vjb25k")
 	c.do(half, "+OK Maildrop is locked and ready")
 }
+
+// TestTurnedAwayIsTold: a client that speaks first, as one of KPOP does, still
+// reads why it is not served.
+func TestTurnedAwayIsTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newStore(), func(s *kpop.Server, _ *kpop.Port) { s.Limits.MaxConnections = 1 })
+	r.dial().line()
+	for range 20 {
+		nc, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &client{TB: t}
+		c.wrap(nc)
+		_, _ = c.Write(bytes.Repeat([]byte("ticket"), 1000))
+		all, err := io.ReadAll(c.in)
+		if !strings.HasPrefix(string(all), "-ERR [SYS/TEMP]") || err != nil {
+			t.Fatalf("%q, %v", all, err)
+		}
+		_ = c.Close()
+	}
+}

@@ -43,6 +43,7 @@ type Server struct {
 	pools    *pools
 	early    atomic.Int64  // octets of long lines before login
 	retraced atomic.Uint64 // counts the calls of Retrace
+	parting  chan struct{} // one for each connection that was turned away and is still open
 	closing  chan struct{} // closed when the drain's time is over
 
 	mu        sync.Mutex
@@ -67,6 +68,7 @@ func (s *Server) prepare() {
 		s.closing = make(chan struct{})
 		s.listeners = map[net.Listener]struct{}{}
 		s.conns = map[uint64]*conn{}
+		s.parting = make(chan struct{}, partingMost)
 		s.prefixes = map[string]int{}
 		s.users = map[string]int{}
 		s.idle = make(chan struct{})
@@ -157,8 +159,19 @@ func (s *Server) turnAway(c *conn, r *refusal, why string) {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(alertTime))
 		_, _ = c.raw.Write([]byte("-ERR [" + r.code + "] " + r.text + "\r\n"))
 	}
-	_ = c.raw.Close()
+	select {
+	case s.parting <- struct{}{}:
+		go func() {
+			defer func() { <-s.parting }()
+			c.hangUp(true) // a client that speaks first, as KPOP's, reads it too
+		}()
+	default:
+		_ = c.raw.Close()
+	}
 }
+
+// partingMost bounds how many that were turned away are let down gently at once.
+const partingMost = 64
 
 // Shutdown drains: new connections are told to come later, sessions go on until
 // they end or ctx does; then what is left is closed. It returns when the last

@@ -20,6 +20,7 @@ func (d *daemon) startLMTP(failed chan<- error) (stop func(context.Context) erro
 	}
 	d.Log.Info("listening", "port", "lmtp", "address", l.Addr(), "protocol", "lmtp")
 	server := d.LMTP()
+	server.Store = d.metrics.Deliveries(server.Store)
 	server.Recipient = func(ctx context.Context, address string) (string, error) {
 		return d.current.Load().Recipient(ctx, address) // of the last reload
 	}

@@ -22,6 +22,7 @@ type Metrics struct {
 	panics             prometheus.Counter
 	kdc, ldap          *prometheus.HistogramVec
 	lockWait           prometheus.Observer
+	deliveries         *prometheus.HistogramVec
 	reloads            *prometheus.CounterVec
 	reloadGood         prometheus.Gauge
 }
@@ -70,6 +71,7 @@ func (m *Metrics) dataCounters() {
 	m.topped = m.counter("messages_topped_total", "Messages sent by TOP.").WithLabelValues()
 	m.deleted = m.counter("messages_deleted_total", "Messages removed by UPDATE.").WithLabelValues()
 	m.octets = m.counter("octets_total", "Octets: sent in all, of messages retrieved, of messages deleted.", "kind")
+	m.deliveries = m.histogram("delivery_seconds", "Deliveries by LMTP, each mailbox for itself.", quick, "result")
 	m.lockWait = m.histogram("lock_wait_seconds", "Waits for a lock of the spool that somebody else held.", quick).WithLabelValues()
 }
 

@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/kpopd/kpopd/cmd/metrics"
 	"github.com/kpopd/kpopd/kpop"
 	"github.com/kpopd/kpopd/krb5conf"
+	"github.com/kpopd/kpopd/mailstore"
 )
 
 // busy is a Metrics to which everything has happened once.
@@ -44,6 +46,11 @@ func busy() *metrics.Metrics {
 	m.LDAP("ldap://a", "search", time.Second, errors.New("down"))
 	m.LockWait(time.Millisecond)
 	m.Reloaded(errors.New("bad"))
+	full := m.Deliveries(fullStore{})
+	_ = full.Deliver(context.Background(), "alice", strings.NewReader(""), "")
+	if err := full.(mailstore.Verifier).Accepts(context.Background(), "alice", 1); !errors.Is(err, mailstore.ErrOverQuota) {
+		panic("nobody is asked beforehand any more")
+	}
 	key := krb5conf.Key{Principal: "pop/h@R", KVNO: 3, Enctype: 18, Written: time.Now().Add(-time.Hour)}
 	m.Watch(metrics.State{
 		Keys:        func() []krb5conf.Key { return []krb5conf.Key{key, key} },
@@ -52,6 +59,14 @@ func busy() *metrics.Metrics {
 	})
 	return m
 }
+
+// fullStore takes no mail.
+type fullStore struct{}
+
+func (fullStore) Deliver(context.Context, string, io.Reader, string) error {
+	return mailstore.ErrOverQuota
+}
+func (fullStore) Accepts(context.Context, string, int64) error { return mailstore.ErrOverQuota }
 
 func TestValues(t *testing.T) {
 	t.Parallel()
@@ -82,6 +97,7 @@ func TestValues(t *testing.T) {
 		`kpopd_panics_total`:                                                                  1,
 		`kpopd_kdc_seconds_count{result="ok"}`:                                                1,
 		`kpopd_ldap_seconds_count{operation="search",result="error",server="ldap://a"}`:       1,
+		`kpopd_delivery_seconds_count{result="over quota"}`:                                   1,
 		`kpopd_lock_wait_seconds_count`:                                                       1,
 		`kpopd_reloads_total{result="error"}`:                                                 1,
 		`kpopd_last_reload_successful`:                                                        0,
