@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -223,7 +224,8 @@ func (l *Limiter) keys(remote net.Addr, user string) (all, one limitKey) {
 	all.prefix = l.prefix(remote)
 	one = all
 	if user != "" {
-		one.user = max(1, maphash.String(l.seed, user))
+		// Active Directory does not tell names apart by case: nor do guesses.
+		one.user = max(1, maphash.String(l.seed, strings.ToLower(user)))
 	}
 	return all, one
 }

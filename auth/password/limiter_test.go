@@ -51,6 +51,9 @@ func TestLimiterSlowsOneUser(t *testing.T) {
 	if got, want := c.waits(10, "192.0.2.1", "alice"), "0 0 0 1 2 4 8 16 no no "; got != want {
 		t.Errorf("waits are %s, want %s", got, want)
 	}
+	if got := c.waits(1, "192.0.2.1", "ALICE"); got != "no " {
+		t.Errorf("by another spelling: %s", got)
+	}
 	// The user at another address does not feel it, nor do others at this one.
 	if got := c.waits(1, "192.0.2.2", "alice") + c.waits(1, "192.0.2.1", "bob"); got != "0 0 " {
 		t.Errorf("others wait %s", got)
