@@ -214,6 +214,12 @@ func (p *pop4) copyCommand(ctx context.Context, cmd *command) (state, error) {
 // move copies messages and marks them: like all that is marked they go at QUIT,
 // and a lost connection leaves both.
 func (p *pop4) move(ctx context.Context, cmd *command) (state, error) {
+	if r, ok := p.drop.(mailstore.Restricted); ok {
+		if err := r.ReadOnly(); err != nil {
+			p.warnFolder("MOVE refused", err)
+			return p, refReadOnly
+		}
+	}
 	ns, err := p.copyTo(ctx, "MOVE", cmd)
 	if err != nil {
 		return p, err

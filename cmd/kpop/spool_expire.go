@@ -14,13 +14,17 @@ import (
 )
 
 func (o *spool) expire() *cobra.Command {
-	older, dry, force := span(7*24*time.Hour), false, false
+	older, dry, force, retention := span(7*24*time.Hour), false, false, false
 	c := &cobra.Command{
 		Use: "expire [USER...]", Short: "drop the files of messages that were removed some time ago",
 		Long: `Drop what was removed from the maildrops named, or from all: files, records and
 annotations of messages that clients have deleted at least --older ago. Until
 then "kpop spool undelete" brings them back. Without a name, what deliveries
 have left that were killed goes too, after a day.
+
+With --retention the messages go first that have been in an INBOX for longer than
+popexpiretime, which CAPA announces as EXPIRE. They are removed as by a client,
+and dropped --older after that.
 
 Sessions and deliveries go on meanwhile; one that has listed such a message is
 told that it is gone. Beside a Cyrus this is cyr_expire's task. From cron:
@@ -34,6 +38,11 @@ told that it is gone. Beside a Cyrus this is cyr_expire's task. From cron:
 			if err != nil {
 				return err
 			}
+			if retention {
+				if err := o.retire(cmd, names, dry); err != nil {
+					return err
+				}
+			}
 			if len(args) == 0 && !dry {
 				if _, err := o.store.SweepStaged(); err != nil {
 					return err
@@ -45,18 +54,32 @@ told that it is gone. Beside a Cyrus this is cyr_expire's task. From cron:
 			}
 			return o.expireAll(cmd, names, func(name string) (cyrus.Expired, error) {
 				return do(cmd.Context(), name, time.Duration(older))
-			}, dry)
+			}, dry, "dropped")
 		}),
 	}
 	c.Flags().Var(&older, "older", "how long ago they must have been removed, such as 7d or 12h")
 	c.Flags().BoolVar(&dry, "dry-run", false, "say what would be dropped")
+	c.Flags().BoolVar(&retention, "retention", false, "first remove what came longer ago than popexpiretime")
 	c.Flags().BoolVar(&force, "force", false, "also where Cyrus runs")
 	return o.jsonFlag(c)
 }
 
+// retire removes what has come too long ago.
+func (o *spool) retire(cmd *cobra.Command, names []string, dry bool) error {
+	kept := o.store.POP().ExpireTime
+	if kept <= 0 {
+		return errors.New("popexpiretime is not set or is -1, never; set it in imapd.conf or in [spool.options], such as popexpiretime = 30, for days")
+	}
+	do := o.store.Retire
+	if dry {
+		do = o.store.Retirable
+	}
+	return o.expireAll(cmd, names, func(name string) (cyrus.Expired, error) { return do(cmd.Context(), name, kept) }, dry, "removed")
+}
+
 // expireAll goes on after a maildrop's fault: one that is damaged is no reason
 // to let the others grow.
-func (o *spool) expireAll(cmd *cobra.Command, names []string, do func(string) (cyrus.Expired, error), dry bool) error {
+func (o *spool) expireAll(cmd *cobra.Command, names []string, do func(string) (cyrus.Expired, error), dry bool, did string) error {
 	bar := progress(len(names))
 	var sum cyrus.Expired
 	failed := 0
@@ -75,9 +98,8 @@ func (o *spool) expireAll(cmd *cobra.Command, names []string, do func(string) (c
 	if o.json {
 		err = printJSON(cmd.OutOrStdout(), sum)
 	} else {
-		did := "dropped"
 		if dry {
-			did = "would be dropped"
+			did = "would be " + did
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d messages of %d octets %s, %d kept for now\n", sum.Messages, sum.Octets, did, sum.Kept)
 	}

@@ -8,12 +8,22 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 )
 
+// Retirable tells what Retire would remove.
+func (s *Store) Retirable(ctx context.Context, mailbox string, retention time.Duration) (Expired, error) {
+	return s.retireOld(ctx, mailbox, retention, false)
+}
+
 // Retire removes the messages that have been in a mailbox for longer than
 // retention, as a client's DELE and QUIT would: what CAPA's EXPIRE announces
 // (RFC 2449 section 6.7). It is for a spool without Cyrus. Expire drops them
 // later, and until then Undelete brings them back. Messages and Octets of the
-// result are those removed, Kept those that stay.
+// result are those removed, Kept those that stay. It is about maildrops: folders
+// below an INBOX are left alone.
 func (s *Store) Retire(ctx context.Context, mailbox string, retention time.Duration) (Expired, error) {
+	return s.retireOld(ctx, mailbox, retention, true)
+}
+
+func (s *Store) retireOld(ctx context.Context, mailbox string, retention time.Duration, really bool) (Expired, error) {
 	if s.mode != Embedded {
 		return Expired{}, fmt.Errorf("cyrus: %w: Cyrus owns the spool: its cyr_expire keeps what is announced", mailstore.ErrReadOnly)
 	}
@@ -21,7 +31,7 @@ func (s *Store) Retire(ctx context.Context, mailbox string, retention time.Durat
 		return Expired{}, nil // NEVER
 	}
 	name, err := s.name(mailbox)
-	if err != nil {
+	if err != nil || !name.IsInbox() {
 		return Expired{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
@@ -35,7 +45,7 @@ func (s *Store) Retire(ctx context.Context, mailbox string, retention time.Durat
 		return Expired{}, told(err)
 	}
 	done, err := c.retire(uint64(max(0, s.now().Add(-retention).Unix())))
-	if err != nil || done.Messages == 0 {
+	if err != nil || done.Messages == 0 || !really {
 		return done, told(err)
 	}
 	return done, c.commit(ctx)

@@ -39,6 +39,9 @@ func TestRetire(t *testing.T) {
 		{0, 0, 2, nil},
 	} {
 		now = now.Add(step.after)
+		if done, err := s.Retirable(context.Background(), "alice", step.retention); done.Messages != step.removed || err != nil {
+			t.Errorf("%+v: would remove %+v, %v", step, done, err)
+		}
 		done, err := s.Retire(context.Background(), "alice", step.retention)
 		if err != nil || done.Messages != step.removed || done.Kept != len(step.left) && step.retention >= 0 {
 			t.Errorf("%+v: %+v, %v", step, done, err)
