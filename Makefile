@@ -8,7 +8,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus bench-krb5 fuzz chaos soak bench bench-quick bin/bench check release clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus bench-krb5 fuzz fuzz-short chaos soak bench bench-quick bin/bench check release clean
 
 all: build
 
@@ -34,6 +34,7 @@ realm-down:
 # package at a time, since they measure time and memory.
 test: deps build lint
 	go test -race -p 1 -timeout 30m -tags integration ./...
+	@$(MAKE) --no-print-directory fuzz-short
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-clean:'; gofmt -l .; exit 1; }
@@ -62,6 +63,16 @@ race-cyrus: deps build
 # run; fails beyond what is allowed.
 bench-krb5: deps
 	go test -tags integration -count=1 -run '^$$' -bench '^BenchmarkCost$$' -benchtime 1x ./auth/krb5
+
+# A look of a second or so at each parser of what comes from the network and of
+# Kerberos's files; make test does it too. One instrumented program a package.
+FUZZED := auth/krb5 krb5conf kpop
+fuzz-short:
+	@set -e; d=$$(mktemp -d); trap 'rm -rf "$$d"' EXIT; for p in $(FUZZED); do \
+	  go test -c -fuzz . -o $$d/fuzzed ./$$p; \
+	  for f in $$($$d/fuzzed -test.list '^Fuzz' | grep '^Fuzz'); do echo "$$p $$f"; \
+	    (cd $$p && $$d/fuzzed -test.run '^$$' -test.fuzz "^$$f\$$" -test.fuzztime 2000x -test.fuzzcachedir $$d/cache -test.parallel 2 >$$d/log 2>&1) || { cat $$d/log; exit 1; }; \
+	  done; done
 
 # Ten minutes for each parser; FUZZTIME=30s for a short look.
 FUZZTIME ?= 10m

@@ -3,6 +3,8 @@ package kpop_test
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"net"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/kpop"
 	"github.com/kpopd/kpopd/kpop/lang"
 )
@@ -122,7 +125,7 @@ func announces(line string) bool {
 // FuzzDot holds RETR against textproto's reader: what it gives is the message
 // with every line end made LF, and the octets announced are those sent.
 func FuzzDot(f *testing.F) {
-	for _, seed := range []string{"", ".", "\n", "\r", ".\r\n", "a\n.\nb", "a\r\n.\r\n", "\r\r\n", "\x00", "..\n..", "x\r", "\n\n.", "\r\n.\r"} {
+	for _, seed := range []string{"", ".", "\n", "\r", ".\r\n", "a\n.\nb", "a\r\n.\r\n", "\r\r\n", "\x00", "..\n..", "x\r", "\n\n.", "\r\n.\r", "\xa5"} {
 		f.Add([]byte(seed))
 	}
 	stores := [2]*memStore{newStore(), newStore()}
@@ -136,9 +139,9 @@ func FuzzDot(f *testing.F) {
 		want := strings.ReplaceAll(string(normal(text)), "\r\n", "\n")
 		for i, r := range rigs {
 			stores[i].fill("alice", string(text))
-			all := r.converse(t, []byte("USER alice\nPASS "+secret+"\nRETR 1\nQUIT\n"))
+			all := r.converse(t, []byte("UTF8\nUSER alice\nPASS "+secret+"\nRETR 1\nQUIT\n"))
 			in := textproto.NewReader(bufio.NewReader(bytes.NewReader(all)))
-			for range 4 { // greeting, USER, PASS, RETR
+			for range 5 { // greeting, UTF8 (no surrogates of 8-bit headers), USER, PASS, RETR
 				if _, err := in.ReadLine(); err != nil {
 					t.Fatal(err)
 				}
@@ -153,6 +156,51 @@ func FuzzDot(f *testing.F) {
 			eventually(t, "maildrop free", func() bool { return stores[i].opened.Load() == 0 })
 			if strings.Contains(r.log.String(), "differs") {
 				t.Fatal("octets differ from the size")
+			}
+		}
+	})
+}
+
+// tap is a mechanism that hands over the client's response and refuses it.
+type tap chan []byte
+
+func (c tap) Next(_ context.Context, response []byte) ([]byte, *auth.Identity, error) {
+	if response == nil {
+		return []byte{}, nil, nil
+	}
+	c <- response
+	return nil, nil, auth.ErrDenied
+}
+
+// FuzzSASLLine sends a line as initial response and as answer to a challenge.
+// What reaches the mechanism is what the line says and has no other spelling
+// (RFC 4648 section 3.5); the session goes on behind it.
+func FuzzSASLLine(f *testing.F) {
+	for _, seed := range []string{"", "=", "*", "AAAA", "AAA=", "AA==", "AB==", "A", "AA=A", "====", "YWxpY2U", "A AAA", "AAAA\x00", "+/+/", "-_-_"} {
+		f.Add(seed)
+	}
+	heard := make(tap, 2)
+	r := newRig(f, newStore(), func(s *kpop.Server, p *kpop.Port) {
+		s.Limits.AuthFailures = 1000
+		s.Limits.MaxConnections, s.Limits.MaxPerPrefix, s.Limits.MaxPerUser = -1, -1, -1
+		p.Mechanisms = append(p.Mechanisms, auth.Mechanism{Name: "X-TAP", Begin: func(auth.Peer) auth.Exchange { return heard }})
+	})
+	r.level.Set(slog.LevelWarn)
+	f.Fuzz(func(t *testing.T, line string) {
+		if strings.ContainsAny(line, "\r\n") {
+			return
+		}
+		for _, dialogue := range []string{"AUTH X-TAP " + line + "\r\n*\r\nQUIT\r\n", "AUTH X-TAP\r\n" + line + "\r\n*\r\nQUIT\r\n"} {
+			all := r.converse(t, []byte(dialogue))
+			checkReplies(t, all, 5)
+			select {
+			case got := <-heard:
+				said := base64.StdEncoding.EncodeToString(got)
+				line := strings.Trim(line, " ") // blanks around an argument are no part of it
+				if said != line && (line != "=" || len(got) != 0) {
+					t.Fatalf("%q reached the mechanism as %q", line, got)
+				}
+			default:
 			}
 		}
 	})

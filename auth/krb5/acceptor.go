@@ -251,7 +251,7 @@ func (a *Acceptor) open(req *apReq) (*Context, ticketPart, error) {
 	}
 	session, bad := newKey(t.key.etype, t.key.value)
 	if bad != nil {
-		return nil, t, refuse(idSessionEtype, slog.String("session_enctype", EnctypeName(t.key.etype))).with(req.attrs()...)
+		return nil, t, refuse(idSessionEtype, slog.String("session_enctype", EnctypeName(t.key.etype)), slog.Any("accepted", enctypeNames())).with(req.attrs()...)
 	}
 	c := &Context{
 		Client: t.name, Realm: t.realm, Service: PrincipalText(k.name, k.realm), Kvno: k.kvno, Enctype: k.et.id,
@@ -269,7 +269,7 @@ func (a *Acceptor) openTicket(ring *keyring, req *apReq) (*serviceKey, []byte, *
 	case !a.serves(req.service):
 		return nil, nil, refuse(idNotUs, slog.Any("services", a.services()), slog.Any("hosts", a.Hosts))
 	case enctypeOf(req.ticket.etype) == nil:
-		return nil, nil, refuse(idTicketEtype)
+		return nil, nil, refuse(idTicketEtype, slog.Any("accepted", enctypeNames()))
 	case len(ring.entries) == 0:
 		return nil, nil, refuse(idNoKeys, slog.Any("weak", ring.weak))
 	case !ring.hasRealm(req.realm):

@@ -3,7 +3,10 @@ package krb5_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +93,50 @@ func TestForged(t *testing.T) {
 				t.Errorf("got %v, want %s with code %d", err, c.id, c.code)
 			}
 		})
+	}
+}
+
+// TestRefusalSaysAll reads the log line of each refusal as a tired administrator
+// would: the code, what came, what was expected, what to do; and nothing of a key.
+func TestRefusalSaysAll(t *testing.T) {
+	t.Parallel()
+	expected := map[string]string{ // what else it must say
+		"KP-104": "held=", "KP-106": "accepted=", "KP-107": "held=", "KP-108": "held=", "KP-109": "accepted=", "KP-111": "authenticator_client=",
+		"KP-113": "transited=", "KP-114": "trusted=", "KP-118": "start=", "KP-119": "end=", "KP-120": "allowed=",
+	}
+	afterTicket := []string{"KP-111", "KP-113", "KP-114", "KP-116", "KP-118", "KP-119", "KP-120", "KP-121", "KP-122"}
+	for _, c := range forgeries {
+		if c.id == "" {
+			continue
+		}
+		f := newForge(t, keytabOf(t, all, service, "host/"+host, "imap/"+host), 18)
+		c.change(f)
+		_, err := newAcceptor(f.kt).Accept(t.Context(), f.apReq(t), krb5.UseKPOP, nil)
+		var line strings.Builder
+		slog.New(slog.NewTextHandler(&line, nil)).Info("login refused", "err", refusal(err))
+		want := []string{"err.code=" + c.id, "err.krb_error=" + strconv.Itoa(int(c.code)), "err.title=", "err.do="}
+		if e := expected[c.id]; e != "" && c.name != "host service" && !strings.HasPrefix(c.name, "service ") && !strings.Contains(c.name, "krbtgt") && !strings.Contains(c.name, "own key") {
+			want = append(want, "err."+e)
+		}
+		if c.id > "KP-103" && c.id < "KP-123" {
+			want = append(want, "err.claimed_service="+f.service+"@"+f.serviceRealm, "err.kvno=", "err.enctype=")
+		}
+		if slices.Contains(afterTicket, c.id) {
+			want = append(want, "err.client=", "err.skew_s=")
+		}
+		for _, w := range want {
+			if !strings.Contains(line.String(), w) {
+				t.Errorf("%s: no %q in %s", c.name, w, line.String())
+			}
+		}
+		for _, secret := range [][]byte{f.key.KeyValue, f.session.KeyValue, f.subkey.KeyValue} {
+			if len(secret) > 0 && (strings.Contains(line.String(), string(secret)) || strings.Contains(line.String(), fmt.Sprintf("%x", secret))) {
+				t.Errorf("%s: a key in %q", c.name, line.String())
+			}
+		}
+		if strings.Count(line.String(), "\n") != 1 {
+			t.Errorf("%s: %q is not one line", c.name, line.String())
+		}
 	}
 }
 

@@ -13,13 +13,13 @@ func (a *Acceptor) checkClient(c *Context, t *ticketPart, use Use, remote net.Ad
 		return refuse(idMismatch, slog.String("authenticator_client", clip(PrincipalText(c.auth.name, c.auth.realm))))
 	}
 	if a.CheckAddresses && len(t.addresses) > 0 && !hasAddress(t.addresses, remote) {
-		return refuse(idAddress)
+		return refuse(idAddress, slog.Any("ticket_addresses", addressTexts(t.addresses)))
 	}
 	if len(t.transited) > 0 && t.flags&flagTransitedChecked == 0 {
 		return refuse(idTransited, slog.String("transited", clip(string(t.transited))))
 	}
 	if !a.trusts(t.realm) {
-		return refuse(idRealm, slog.Any("trusted", a.Realms))
+		return refuse(idRealm, slog.Any("trusted", a.trusted()))
 	}
 	if err := checkPrincipal(t.name, t.realm); err != nil {
 		return refuseFor(idPrincipal, err)
@@ -27,7 +27,7 @@ func (a *Acceptor) checkClient(c *Context, t *ticketPart, use Use, remote net.Ad
 	if c.auth.hasSubkey {
 		k, err := newKey(c.auth.subkey.etype, c.auth.subkey.value)
 		if err != nil {
-			return refuse(idSessionEtype, slog.String("subkey_enctype", EnctypeName(c.auth.subkey.etype)))
+			return refuse(idSessionEtype, slog.String("subkey_enctype", EnctypeName(c.auth.subkey.etype)), slog.Any("accepted", enctypeNames()))
 		}
 		c.subkey = k
 	}
@@ -46,6 +46,31 @@ func (a *Acceptor) trusts(realm string) bool {
 		return a.keys().hasRealm(realm)
 	}
 	return slices.Contains(a.Realms, realm)
+}
+
+// trusted names the realms for the log.
+func (a *Acceptor) trusted() []string {
+	if len(a.Realms) > 0 {
+		return a.Realms
+	}
+	var out []string
+	for _, k := range a.keys().entries {
+		if !slices.Contains(out, k.realm) {
+			out = append(out, k.realm)
+		}
+	}
+	return out
+}
+
+// addressTexts names a ticket's addresses for the log, as far as they are of IP.
+func addressTexts(all []address) []string {
+	var out []string
+	for _, x := range all {
+		if len(x.b) == net.IPv4len || len(x.b) == net.IPv6len {
+			out = append(out, net.IP(x.b).String())
+		}
+	}
+	return out
 }
 
 // hasAddress compares a ticket's addresses (RFC 4120 section 7.5.3) with the

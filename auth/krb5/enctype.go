@@ -67,6 +67,15 @@ func enctypeOf(id int32) *enctype {
 	return &enctypes[id-enctypes[0].id]
 }
 
+// enctypeNames are those that are accepted, for the log.
+func enctypeNames() []string {
+	out := make([]string, len(enctypes))
+	for i := range enctypes {
+		out[i] = enctypes[i].name
+	}
+	return out
+}
+
 // EnctypeName gives the name MIT's tools print for an encryption type.
 func EnctypeName(id int32) string {
 	if e := enctypeOf(id); e != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -56,12 +58,32 @@ func mustRefuse(t *testing.T, err error) {
 	}
 }
 
+// recorded are the AP-REQs of real clients.
+func recorded(f *testing.F) (all [][]byte) {
+	f.Helper()
+	names, err := filepath.Glob("testdata/*.apreq")
+	if err != nil || len(names) == 0 {
+		f.Fatal("no recordings", err)
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	return all
+}
+
 // FuzzAPReq: what is decoded here, gokrb5 decodes to the same.
 func FuzzAPReq(f *testing.F) {
 	a := fuzzAcceptor(f)
 	good := sampleAPReq(f)
 	f.Add(good)
 	f.Add(good[:len(good)-1])
+	for _, b := range recorded(f) {
+		f.Add(b)
+	}
 	f.Add([]byte{0x6e, 0x80, 0, 0})
 	f.Add([]byte{0x6e, 0x84, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -110,6 +132,9 @@ func FuzzGSSAPI(f *testing.F) {
 	a := fuzzAcceptor(f)
 	req := sampleAPReq(f)
 	f.Add(frame(tokenAPReq, req), []byte{})
+	for _, b := range recorded(f) {
+		f.Add(frame(tokenAPReq, b), []byte{})
+	}
 	f.Add(append([]byte("n,a=alice,\x01\x00"), req...), []byte{})
 	f.Add([]byte("p=tls-exporter,,"), []byte("x"))
 	f.Fuzz(func(t *testing.T, one, two []byte) {
