@@ -48,6 +48,7 @@ func (c systemCall) String() string {
 // system call by which a QUIT changes the disk. The maildrop is the one of before
 // or the one of after, as the client was told, and whole in Cyrus's eyes.
 func TestQuitCutOff(t *testing.T) {
+	t.Parallel()
 	x := newCutOff(t)
 	x.fill(t)
 	if got := x.quit(t, nil); got != "+OK" {
@@ -242,6 +243,9 @@ func (x *cutOff) holds(t *testing.T, name, answer string) {
 	}
 	for _, f := range faults {
 		t.Errorf("%s: %v", name, &f)
+	}
+	if answer == "-ERR" {
+		return // nothing was done: our own check has said so
 	}
 	if out, err := x.realm.Reconstruct(t.Context(), t.TempDir(), "user.alice"); err != nil || strings.TrimSpace(out) != "user.alice" {
 		t.Errorf("%s: reconstruct: %q, %v", name, out, err)

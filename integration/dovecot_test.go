@@ -49,18 +49,3 @@ func freePort(t *testing.T) int {
 	defer l.Close() //nolint:errcheck // nothing was accepted
 	return l.Addr().(*net.TCPAddr).Port
 }
-
-func TestDovecot(t *testing.T) {
-	t.Parallel()
-	_, address := startDovecot(t, "", map[string]string{"mail/alice/new/1796061851.M1P1.host,S=9": "A: b\n\nhi\n"})
-	c, err := popPlain(address, "alice", "secret", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if lines, err := c.lines("UIDL"); err != nil || len(lines) != 1 {
-		t.Errorf("UIDL: %q, %v", lines, err)
-	}
-	if _, err := c.say("QUIT", "+OK"); err != nil {
-		t.Error(err)
-	}
-}

@@ -87,6 +87,9 @@ func actions() []action {
 			_, err := s.Append(ctx, "alice", strings.NewReader("Subject: seven\n\nx\n"), time.Time{})
 			return err
 		}, []string{"one", "two", "three", "four", "five", "six", "seven"}, false},
+		{"import", sixMessages, func(s *Store) error {
+			return s.AppendForeign(ctx, "alice", strings.NewReader("Subject: seven\n\nx\n"), Foreign{UID: 2_000_000_000, Arrived: testTime()})
+		}, []string{"one", "two", "three", "four", "five", "six", "seven"}, false},
 		{"expire", func(t *testing.T, s *Store) {
 			sixMessages(t, s)
 			expunge(t, s, "alice", 2, 4)
@@ -132,14 +135,20 @@ func TestBreak(t *testing.T) {
 	for _, a := range actions() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
-			breakAction(t, newConfig(t), a, func(string) {})
+			breakAction(t, newConfig(t), a, everyBreak, func(string) {})
 		})
 	}
 }
 
-// breakAction breaks an action at its every step; inspect looks at what is left
-// each time, besides us.
-func breakAction(t *testing.T, c *imapdconf.Config, a action, inspect func(name string)) {
+// everyBreak are the ways in which a disk breaks.
+var everyBreak = []breaker{
+	{err: errKilled, whole: true}, {err: errKilled, whole: true, torn: true},
+	{err: syscall.EIO, torn: true}, {err: syscall.ENOSPC},
+}
+
+// breakAction breaks an action at its every step, in the given ways; inspect
+// looks at what is left each time, besides us.
+func breakAction(t *testing.T, c *imapdconf.Config, a action, ways []breaker, inspect func(name string)) {
 	t.Helper()
 	c.StatusCache, c.SyncLog.Enabled = true, true
 	s := newStore(t, c)
@@ -167,10 +176,7 @@ func breakAction(t *testing.T, c *imapdconf.Config, a action, inspect func(name 
 		t.Fatalf("unbroken: %q", got)
 	}
 	for at, step := range plain.steps {
-		for _, b := range []breaker{
-			{err: errKilled, whole: true}, {err: errKilled, whole: true, torn: true},
-			{err: syscall.EIO, torn: true}, {err: syscall.ENOSPC},
-		} {
+		for _, b := range ways {
 			if b.torn && b.whole && !strings.HasPrefix(step, "write") {
 				continue // only a write is torn
 			}

@@ -182,8 +182,8 @@ func oddMessages() []string {
 	}
 }
 
-// TestBreakBesideCyrus is TestBreak with Cyrus looking: after every break, and
-// our next access, reconstruct finds nothing to mend.
+// TestBreakBesideCyrus is TestBreak with Cyrus looking: after a kill at every
+// step, and our next access, reconstruct finds nothing to mend.
 func TestBreakBesideCyrus(t *testing.T) {
 	if asCyrus(t) {
 		return
@@ -193,7 +193,7 @@ func TestBreakBesideCyrus(t *testing.T) {
 			t.Parallel()
 			x := newSite(t, "statuscache: yes\nsync_log: yes\n")
 			breaks := 0
-			breakAction(t, x.store.conf, a, func(name string) {
+			breakAction(t, x.store.conf, a, everyBreak[:1], func(name string) {
 				breaks++
 				out := strings.TrimSpace(x.tool(t, "reconstruct", "-n", "-G", "user/alice"))
 				if out != "user/alice" {

@@ -184,13 +184,16 @@ func (m *mailbox) undo() error {
 
 // removeAdded removes the files of messages that the journal's change was adding
 // and the index does not know: their UIDs are above its last. Nobody else can be
-// adding them now, under the index's exclusive lock.
+// adding them now, under the index's exclusive lock. The UIDs of what is added in
+// one change follow each other, though perhaps not the last before.
 func (m *mailbox) removeAdded(now *IndexHeader, j *journal) error {
-	_, after, err := decodeHeader(m.path, j.after)
-	if err != nil {
+	_, before, err1 := decodeHeader(m.path, j.before)
+	_, after, err2 := decodeHeader(m.path, j.after)
+	if err1 != nil || err2 != nil || after.Records < before.Records || after.Records-before.Records > after.LastUID {
 		return nil // nothing can be told from it
 	}
-	for uid := now.LastUID + 1; uid <= after.LastUID; uid++ {
+	first := max(now.LastUID, after.LastUID-(after.Records-before.Records)) + 1
+	for uid := first; uid <= after.LastUID; uid++ {
 		for _, archived := range []bool{false, true} {
 			path, err := m.store.conf.MessagePath(m.place, uint32(uid), archived)
 			if err != nil {
