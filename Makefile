@@ -8,7 +8,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus bench-krb5 fuzz fuzz-short chaos soak bench bench-quick bin/bench check release clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus bench-krb5 fuzz fuzz-short chaos soak bench bench-quick bin/bench check release deb test-docker clean
 
 all: build
 
@@ -111,6 +111,15 @@ bench: deps bin/bench
 
 bench-quick: deps bin/bench
 	$(BENCH) --quick --check bench/ratios.json
+
+# A package of Debian, into dist/, with manual pages made of the command tree.
+deb:
+	deploy/debian/build $(VERSION)
+
+# The realm of docker-compose.yml for real, from images made here where no registry
+# can be reached, and the Debian package in a clean container. As root.
+test-docker:
+	deploy/docker/test
 
 clean:
 	rm -rf bin demo dist

@@ -17,6 +17,7 @@ func main() {
 	}
 	root.AddCommand(loginCommand(), explainCommand(), mapCommand(), doctorCommand(), spoolCommand(), deliverCommand())
 	root.AddCommand(operatorCommands()...)
+	document(root)
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "kpop:", err)
 		os.Exit(status(err))

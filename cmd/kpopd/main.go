@@ -43,6 +43,7 @@ func command() *cobra.Command {
 			return nil
 		}),
 	)
+	document(root)
 	return root
 }
 
