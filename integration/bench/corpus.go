@@ -104,6 +104,7 @@ type corpus struct {
 	lists []group
 	dele  group // one maildrop for each round
 	idle  group
+	mail  group // empty at first: for deliveries
 }
 
 // newCorpus sizes the maildrops.
@@ -116,6 +117,7 @@ func newCorpus(o Options) corpus {
 		lists: []group{{"k1x", 1, 1000, 700}, {"k10x", 1, 10_000, 700}, {"k100x", 1, 100_000, 700}},
 		dele:  group{"dele", o.Rounds, 10_000, 2 << 10},
 		idle:  group{"idle", 10_000, 1, 2 << 10},
+		mail:  group{"mail", 8, 0, 0},
 	}
 	switch o.Size {
 	case Quick:
@@ -125,11 +127,11 @@ func newCorpus(o Options) corpus {
 	case Tiny:
 		c.poll.users, c.big.users, c.small.users, c.small.count = 8, 1, 1, 50
 		c.huge.users, c.lists, c.idle.users = 0, nil, 0
-		c.dele.users = 0
+		c.dele.users, c.mail.users = 0, 0
 	}
 	return c
 }
 
 func (c *corpus) groups() []group {
-	return append([]group{c.poll, c.big, c.small, c.huge, c.dele, c.idle}, c.lists...)
+	return append([]group{c.poll, c.big, c.small, c.huge, c.dele, c.idle, c.mail}, c.lists...)
 }

@@ -79,6 +79,8 @@ func listScenarios() []scenario {
 			name: "DELE of 10,000 and QUIT", unit: "session", figures: all, run: deletions,
 			goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}},
 		},
+		{name: "LMTP, 4 KiB, 1 client", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), run: deliveries(1, 300)},
+		{name: "LMTP, 4 KiB, 8 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), run: deliveries(8, 800)},
 	}
 }
 

@@ -9,15 +9,15 @@ import (
 // growth is how much more CPU a login may take on 100,000 messages than on ten.
 const growth = 5 * time.Millisecond
 
-// errTooMany: the server cannot hold that many sessions here; it is left out.
-var errTooMany = errors.New("bench: more idle sessions than this server can be given")
+// errLeftOut: the server does not play this scenario here.
+var errLeftOut = errors.New("bench: not for this server")
 
 // idles opens sessions on a server that was just started, lets them wait, and
 // asks what each costs in memory.
 func idles(n int, secure bool) func(*trial) error {
 	return func(t *trial) (err error) {
 		if n > t.server.most {
-			return errTooMany
+			return errLeftOut
 		}
 		if idle := t.server.idle; idle != nil {
 			t.server = idle

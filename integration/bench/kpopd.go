@@ -50,6 +50,9 @@ directory = "realm"
 imapd_conf = "%[1]s/imapd.conf"
 mode = "embedded"
 
+[lmtp]
+listen = "%[1]s/lmtp"
+
 [limits]
 connections = 20000
 unauthenticated = 20000
@@ -78,6 +81,7 @@ func newKpopd(dir string, realm *integration.Realm, program string, env []string
 		return nil, err
 	}
 	s := &server{name: "kpopd", kpop: local(ports[0]), pop3: local(ports[1]), pop3s: local(ports[2]), most: 10_000}
+	s.lmtp = filepath.Join(dir, "lmtp")
 	if err := os.MkdirAll(filepath.Join(dir, "state"), 0o700); err != nil {
 		return nil, err
 	}

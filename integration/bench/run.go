@@ -78,7 +78,7 @@ func (w *World) play(r *Report, s scenario, server *server, round int) error {
 	runtime.GC() // not while the clock runs
 	t := &trial{w: w, server: server, round: round}
 	err := s.run(t)
-	if errors.Is(err, errTooMany) {
+	if errors.Is(err, errLeftOut) {
 		return nil
 	}
 	if err != nil {

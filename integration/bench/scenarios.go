@@ -450,6 +450,7 @@ func quickScenarios() []scenario {
 		{name: "TOP n 0, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.70), run: transfer{of: list(1), sessions: 1, n: 4000, batch: 100, messages: true, top: true}.run},
 		{name: "STAT, LIST, UIDL on 10,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.33), run: listings(list(1), 20)},
 		{name: "DELE of 2,000 and QUIT", unit: "session", figures: all, goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}}, run: deletions},
+		{name: "LMTP, 4 KiB, 4 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), run: deliveries(4, 300)},
 		{name: "500 idle sessions, clear", unit: "session", figures: []figure{memory}, rounds: 1, only: "kpopd", goals: []goal{{figure: memory, most: 8}}, run: idles(500, false)},
 	}
 }

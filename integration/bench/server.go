@@ -17,7 +17,7 @@ import (
 type server struct {
 	name              string
 	pop3, pop3s, kpop string // addresses; kpop may be empty
-	lmtp              string // network and address with a blank between; may be empty
+	lmtp              string // a unix socket's path; may be empty
 	meter             meter
 	most              int     // idle sessions that are affordable
 	idle              *server // the one to hold them; nil: this one
@@ -31,6 +31,17 @@ type server struct {
 // measuring makes a meter: newMeter, or newTree where nothing but the run's own
 // directory may be touched.
 type measuring func(name string, root func() int) meter
+
+// takes says whether a group's maildrops are of use on the server.
+func (s *server) takes(c *corpus, g group) bool {
+	switch g.name {
+	case c.mail.name:
+		return s.lmtp != ""
+	case c.idle.name:
+		return s.idle != nil || g.users > 1000 // a short run asks kpopd alone
+	}
+	return g.users > 0
+}
 
 // start starts the server and waits until it answers.
 func (s *server) start() error {

@@ -193,6 +193,9 @@ func (w *World) fill(ctx context.Context) error {
 		}
 		took := ""
 		for _, s := range w.servers {
+			if !s.takes(&w.corpus, g) {
+				continue
+			}
 			began := time.Now()
 			if s.idle != nil && g.name == w.corpus.idle.name {
 				s = s.idle
@@ -247,11 +250,11 @@ func (w *World) verify(context.Context) error {
 	w.say("visiting every maildrop once")
 	for _, s := range w.servers {
 		for _, g := range w.corpus.groups() {
-			if g.name == w.corpus.idle.name {
+			if g.name == w.corpus.idle.name || !s.takes(&w.corpus, g) {
 				continue
 			}
 			for i, t := range w.tickets[g.name] {
-				if err := w.visit(s, g, t, i == 0); err != nil {
+				if err := w.visit(s, g, t, i == 0 && g.count > 0); err != nil {
 					return fmt.Errorf("bench: %s on %s: %w", t.user, s.name, err)
 				}
 			}
