@@ -122,7 +122,7 @@ func BenchmarkIdle(b *testing.B) {
 // TestIdleMemory holds an idle session to its bound, with room for the client's
 // end and for the race detector, but not for a buffer that was kept.
 func TestIdleMemory(t *testing.T) {
-	if got := idleOctets(t, false, 200); got > 17<<10 {
+	if got := idleOctets(t, false, 200); got > 12<<10 {
 		t.Errorf("an idle session costs %.0f octets", got)
 	}
 }

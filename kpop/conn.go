@@ -41,6 +41,8 @@ type conn struct {
 	readBy   time.Time // the read deadline in force
 	waitFrom time.Time // since when the client is silent
 	rested   bool
+	parked   bool  // the wait goes on from before the session was parked: park.go
+	parkErr  error // how the wait while parked ended
 
 	// Writing: output.go.
 	out     []byte // nil while nothing is gathered
@@ -113,9 +115,19 @@ func tcpOf(raw net.Conn) *net.TCPConn {
 
 // serve is the connection's life. A panic ends this connection and no other.
 func (c *conn) serve(ctx context.Context) {
-	how := "panic"
+	c.live(ctx, c.converse)
+}
+
+// live runs a part of the connection's life, to its end or until the client is
+// silent for long; then another goroutine goes on.
+func (c *conn) live(ctx context.Context, part func(context.Context) (how string, silent state)) {
+	how, silent := "panic", state(nil)
+	c.guard(func() { how, silent = part(ctx) })
+	if silent != nil {
+		go c.park(ctx, silent)
+		return
+	}
 	defer c.srv.forget(c)
-	c.guard(func() { how = c.converse(ctx) })
 	c.guard(c.leave)
 	c.guard(func() { c.end(how) })
 }
@@ -139,11 +151,12 @@ func (c *conn) leave() {
 	}
 }
 
-// converse runs the session and says how it ended.
-func (c *conn) converse(ctx context.Context) string {
+// converse runs the session from its beginning and says how it ended, or in
+// which state the client became silent.
+func (c *conn) converse(ctx context.Context) (how string, silent state) {
 	limits := &c.terms.limits
 	if err := c.raw.SetDeadline(c.since.Add(limits.LoginTimeout)); err != nil {
-		return c.ending(err).how
+		return c.ending(err).how, nil
 	}
 	c.retrace()
 	first, err := c.greet(ctx)
@@ -153,13 +166,18 @@ func (c *conn) converse(ctx context.Context) string {
 			c.no(end.reply)
 		}
 		_ = c.flush()
-		return end.how
+		return end.how, nil
 	}
-	how := c.run(ctx, first)
+	return c.goOn(ctx, first)
+}
+
+// goOn runs the session from a state.
+func (c *conn) goOn(ctx context.Context, from state) (how string, silent state) {
+	how, silent = c.run(ctx, from)
 	if err := c.flush(); err != nil && how == "quit" {
-		return "quit, reply not taken"
+		how = "quit, reply not taken"
 	}
-	return how
+	return how, silent
 }
 
 // greet does what the port wants before the greeting, and greets (RFC 1939

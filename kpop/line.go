@@ -27,7 +27,10 @@ func (c *conn) readLine(s state) ([]byte, error) {
 }
 
 func (c *conn) readLimited(limit func(line []byte) int) ([]byte, error) {
-	c.waitFrom = time.Time{}
+	if !c.parked {
+		c.waitFrom = time.Time{}
+	}
+	c.parked = false
 	for seen := c.r; ; {
 		if i := bytes.IndexByte(c.in[seen:c.w], '\n'); i >= 0 {
 			line := c.in[c.r : seen+i+1]
@@ -46,7 +49,7 @@ func (c *conn) readLimited(limit func(line []byte) int) ([]byte, error) {
 			return nil, c.discardLine()
 		}
 		held := c.w - c.r
-		if err := c.await(); err != nil {
+		if err := c.await(held == 0); err != nil {
 			return nil, err
 		}
 		seen = c.r + held
@@ -65,7 +68,7 @@ func trimEnd(line []byte) []byte {
 func (c *conn) discardLine() error {
 	for gone := 0; gone < discardMost; {
 		c.r = c.w
-		if err := c.await(); err != nil {
+		if err := c.await(false); err != nil {
 			return err
 		}
 		if i := bytes.IndexByte(c.in[c.r:c.w], '\n'); i >= 0 {
@@ -77,12 +80,17 @@ func (c *conn) discardLine() error {
 	return &ending{how: "endless line", reply: refTooLong}
 }
 
-// await sends all output, gives its buffer back, and waits for input.
-func (c *conn) await() error {
+// await sends all output, gives its buffer back, and waits for input. Where the
+// session may be parked it returns errSilent when the wait becomes long.
+func (c *conn) await(mayPark bool) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
 	c.releaseOut()
+	if err := c.parkErr; err != nil {
+		c.parkErr = nil
+		return err
+	}
 	if !c.loggedIn {
 		return c.fill()
 	}
@@ -108,6 +116,13 @@ func (c *conn) await() error {
 			return err
 		default:
 			c.rest()
+			if mayPark && c.tcp != nil {
+				// The deadline is set here: on the stack that ends now.
+				if _, err := c.limitWait(); err != nil {
+					return err
+				}
+				return errSilent
+			}
 		}
 	}
 }

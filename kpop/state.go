@@ -20,16 +20,20 @@ type state interface {
 	longLine(line []byte) bool
 }
 
-// run is the session's only loop. It says how the session ended; what a login
-// holds is given back by conn.leave.
-func (c *conn) run(ctx context.Context, s state) string {
+// run is the session's only loop. It says how the session ended, or in which
+// state the client became silent; what a login holds is given back by
+// conn.leave.
+func (c *conn) run(ctx context.Context, s state) (how string, silent state) {
 	for {
 		next, err := c.step(ctx, s)
-		if err == nil && next == nil {
-			return "quit"
+		switch {
+		case err == nil && next == nil:
+			return "quit", nil
+		case err == errSilent:
+			return "", s
 		}
 		if end := c.settle(err); end != nil {
-			return end.how
+			return end.how, nil
 		}
 		s = next
 	}

@@ -167,6 +167,7 @@ func (d *daemon) run(ctx context.Context, listeners map[string][]net.Listener) e
 	d.Log.Info("serving", "version", version, "hostname", d.Config.Hostname)
 	notifyReady()
 	go d.watchdog(working)
+	go tendMemory(working)
 	if err := d.attend(ctx, working, failed); err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func Open(c config.Listeners, inherited map[string][]net.Listener, log *slog.Log
 	for _, name := range c.Names() {
 		list := inherited[name]
 		if len(list) == 0 {
-			l, err := net.Listen("tcp", c[name].Address)
+			l, err := listen(c[name].Address)
 			if err != nil {
 				return fail(fmt.Errorf("listen.%s: %w; is another POP server running, or is the port below 1024 and not permitted?", name, err))
 			}

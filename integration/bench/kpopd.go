@@ -94,7 +94,7 @@ func newKpopd(dir string, realm *integration.Realm, program string, env []string
 		return nil, err
 	}
 	d := &daemon{log: filepath.Join(dir, "kpopd.log"), env: env, dir: dir}
-	s.meter = measure(filepath.Base(filepath.Dir(dir))+"-kpopd", d.pid)
+	s.meter = measure(filepath.Base(filepath.Dir(dir))+"-"+filepath.Base(dir), d.pid)
 	d.command = s.meter.wrap([]string{program, "serve", "--config", conf})
 	s.begin, s.end = d.start, d.stop
 	s.fill = func(ctx context.Context, g group) error { return fillSpool(ctx, imapd, g) }

@@ -158,12 +158,15 @@ func (r *Report) ratio(res *Result, g goal) (Ratio, bool) {
 	return out, true
 }
 
+// before is the name of a kpopd of another build.
+const before = "before"
+
 // other finds the figure that kpopd's is divided by, and whose it is.
 func (r *Report) other(res *Result, g goal) (value float64, of string, ok bool) {
 	if g.of == best {
 		for _, peer := range r.Servers {
 			v, has := res.Values[peer][string(g.figure)]
-			if has && peer != "kpopd" && (!ok || v.Median < value) {
+			if has && peer != "kpopd" && peer != before && (!ok || v.Median < value) {
 				value, of, ok = v.Median, peer, true
 			}
 		}

@@ -34,6 +34,7 @@ type Options struct {
 	Rounds int
 	Only   string    // a regular expression that scenarios' names must match; empty: all
 	Peers  bool      // Cyrus and Dovecot too
+	Before string    // another build of kpopd, to be measured as a peer is; may be empty
 	Keep   bool      // leave Dir as it is at the end, with every server's log
 	Log    io.Writer // what happens
 }
@@ -101,7 +102,12 @@ func (w *World) makeRealm(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	w.secure = &tls.Config{ServerName: integration.Host, RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	// The key exchange that every server here has: OpenSSL 3.0 knows none with
+	// ML-KEM.
+	w.secure = &tls.Config{
+		ServerName: integration.Host, RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12,
+		CurvePreferences: []tls.CurveID{tls.X25519},
+	}
 	w.secure.RootCAs.AppendCertsFromPEM(pem)
 	return nil
 }
@@ -121,8 +127,16 @@ func (w *World) makeServers(ctx context.Context) (err error) {
 		return err
 	}
 	env := []string{"KRB5_CONFIG=" + w.realm.Path("krb5.conf"), "KRB5RCACHEDIR=" + replay}
-	if err := w.addKpopd(env); err != nil || !w.options.Peers {
+	if err := w.addKpopd(env); err != nil {
 		return err
+	}
+	if w.options.Before != "" {
+		if err := w.addBefore(env); err != nil {
+			return err
+		}
+	}
+	if !w.options.Peers {
+		return nil
 	}
 	// The peers' users must be able to read it.
 	conf, err := os.ReadFile(w.realm.Path("krb5.conf"))
@@ -170,6 +184,15 @@ func (w *World) addKpopd(env []string) error {
 	idle, err := newKpopd(dir, w.realm, w.options.Kpopd, env, measure)
 	w.servers[0].idle = idle
 	return err
+}
+
+// addBefore makes a kpopd of another build.
+func (w *World) addBefore(env []string) error {
+	s, err := newKpopd(w.dir(before), w.realm, w.options.Before, env, newMeter)
+	if err == nil {
+		s.name = before
+	}
+	return w.add(s, err)
 }
 
 // dir makes a directory of the run.

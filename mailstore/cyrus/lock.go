@@ -96,7 +96,7 @@ func (m *mailbox) openIndex(ctx context.Context) error {
 		flags = os.O_RDWR
 	}
 	for {
-		f, err := os.OpenFile(m.path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		f, err := ofd.Open(m.path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
 			return fault(m.path, -1, "there is no index: %v", err)
 		}
@@ -153,12 +153,12 @@ func sameFile(f *os.File, path string) (bool, error) {
 // lock takes one of the lock files, which are made on demand and never
 // removed: Debian's lock tree is on a tmpfs that a boot empties.
 func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err = ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	}
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func command() *cobra.Command {
 	f.StringVar(&r.options.Only, "only", "", "only scenarios whose names match this regular expression")
 	f.BoolVar(&r.options.Peers, "peers", true, "measure Cyrus and Dovecot too; without them there are no ratios")
 	f.StringVar(&r.options.Kpopd, "kpopd", "", "the daemon's program; default: kpopd beside this one")
+	f.StringVar(&r.options.Before, "before", "", "another build of kpopd, measured beside this one")
 	f.StringVar(&r.options.Dir, "dir", "", "where servers and mail lie during the run; default: a new one in /var/tmp")
 	f.BoolVar(&r.options.Keep, "keep", false, "leave that directory as it is, with every server's log")
 	f.StringVar(&r.out, "out", "bench", "where the reports are written")

@@ -125,7 +125,7 @@ func openLocked(ctx context.Context, path string, exclusive bool) (*os.File, err
 		mode = os.O_RDWR
 	}
 	for {
-		f, err := os.OpenFile(path, mode, 0)
+		f, err := ofd.Open(path, mode, 0)
 		if err != nil {
 			return nil, fmt.Errorf("cyrusdb: %w", err)
 		}
