@@ -2,6 +2,8 @@ package assemble
 
 import (
 	"crypto/rand"
+	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/kpopd/kpopd/auth/krb5"
@@ -29,7 +31,7 @@ func KeytabPath(c *config.Config, p *krb5conf.Profile) string {
 func (d *Daemon) kerberos() error {
 	k := d.Config.Kerberos
 	var err error
-	if d.Profile, err = LoadProfile(d.Config); err != nil {
+	if d.Profile, err = LoadProfile(d.Config); err != nil && !d.keepProfile(err) {
 		return err
 	}
 	if err := d.openKeytab(KeytabPath(d.Config, d.Profile)); err != nil {
@@ -44,6 +46,18 @@ func (d *Daemon) kerberos() error {
 		d.Acceptor.Replay = d.before.Acceptor.Replay
 	}
 	return d.Acceptor.Validate()
+}
+
+// keepProfile goes on with a krb5.conf that was replaced and that a confined
+// daemon cannot read before a restart: the machine's own lies in /etc. A reload
+// for another file's sake must not fail for it.
+func (d *Daemon) keepProfile(err error) bool {
+	if d.before == nil || !errors.Is(err, fs.ErrPermission) || d.before.Config.Kerberos.Krb5Conf != d.Config.Kerberos.Krb5Conf {
+		return false
+	}
+	d.Log.Warn("krb5.conf cannot be read again before a restart; what it said stays in use", "error", err)
+	d.Profile = d.before.Profile
+	return true
 }
 
 // openKeytab reads the keytab, or goes on with the one that is open: it knows the

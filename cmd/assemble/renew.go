@@ -55,7 +55,7 @@ func (d *Daemon) Files() (read, write []string) {
 	c := d.Config
 	read = slices.Concat([]string{
 		d.Keytab.Path(), c.TLS.Certificate, c.TLS.Key, c.Password.APOPFile, c.Identity.Accounts, c.Identity.Map,
-		c.LDAP.CA, c.LDAP.PasswordFile, c.Spool.ImapdConf,
+		c.LDAP.CA, c.LDAP.PasswordFile, c.Spool.ImapdConf, c.Spool.IMAP.CA, c.Spool.IMAP.PasswordFile,
 	}, d.Profile.Sources)
 	write = append(d.Store.Directories(), c.StateDir)
 	return slices.DeleteFunc(read, func(path string) bool { return path == "" }), write

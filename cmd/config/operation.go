@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -62,6 +63,12 @@ func (s *Sandbox) check(f *faults, _ *Config) {
 	f.oneOf("sandbox.landlock", s.Landlock, "auto", "require", "off")
 }
 
+// fixed is the section without what recipients are looked up by.
+func (l LMTP) fixed() LMTP {
+	l.Domains, l.Lower = nil, false
+	return l
+}
+
 // NeedRestart names the keys in which next differs from c and which a running
 // daemon cannot change.
 func (c *Config) NeedRestart(next *Config) []string {
@@ -76,6 +83,8 @@ func (c *Config) NeedRestart(next *Config) []string {
 	fixed("log.format", c.Log.Format == next.Log.Format)
 	fixed("log.audit", c.Log.Audit == next.Log.Audit)
 	fixed("kerberos.replay_journal", c.Kerberos.ReplayJournal == next.Kerberos.ReplayJournal)
+	fixed("spool", reflect.DeepEqual(c.Spool, next.Spool))
+	fixed("lmtp", reflect.DeepEqual(c.LMTP.fixed(), next.LMTP.fixed()))
 	fixed("control.socket", c.Control == next.Control)
 	fixed("metrics.listen", c.Metrics == next.Metrics)
 	fixed("sandbox.landlock", c.Sandbox == next.Sandbox)

@@ -23,7 +23,6 @@ func (s *Spool) check(f *faults, whole *Config) {
 	f.oneOf("spool.mode", s.Mode, "embedded", "shared", "readonly")
 	f.need(s.ImapdConf != "" || s.Options["configdirectory"] != nil, "spool.imapd_conf",
 		"is empty; name Cyrus's imapd.conf or, on a site without Cyrus, give configdirectory and partition-default in [spool.options]")
-	f.readable("spool.imapd_conf", s.ImapdConf)
 	for name, value := range s.Options {
 		if _, err := optionText(value); err != nil {
 			f.add("spool.options."+name, err.Error())

@@ -309,3 +309,48 @@ func TestStartsAsRoot(t *testing.T) {
 	}
 	b.end()
 }
+
+// TestFilesOfEverybody: what lies in a directory of everybody's, as in /etc, and
+// was replaced cannot be read by a confined daemon. A reload for another file's
+// sake goes on without; the configuration itself must have a directory of its
+// own, and the refusal says so.
+func TestFilesOfEverybody(t *testing.T) {
+	everybodys := func(from string) string {
+		f, err := os.CreateTemp("/tmp", "kpopd-test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		t.Cleanup(func() { _ = os.Remove(f.Name()) })
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace(t, f.Name(), string(text))
+		return f.Name()
+	}
+	krb5, imapd := everybodys(realm.Path("krb5.conf")), everybodys(realm.Path("imapd.conf"))
+	text := strings.NewReplacer(realm.Path("krb5.conf"), krb5, realm.Path("imapd.conf"), imapd).Replace(files())
+	b := newBeside(t, "protocol = \"pop3\"", text)
+	b.start()
+	if strings.Contains(b.read("log"), "not confined") {
+		t.Log("this kernel has no Landlock; the log says so")
+		return
+	}
+	if log := b.read("log"); !strings.Contains(log, krb5) || !strings.Contains(log, imapd) {
+		t.Errorf("the log does not name %s and %s", krb5, imapd)
+	}
+	for path, from := range map[string]string{krb5: "krb5.conf", imapd: "imapd.conf"} {
+		octets, err := os.ReadFile(realm.Path(from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace(t, path, string(octets))
+	}
+	b.ask(control.Request{Command: control.Reload}, nil)
+	if !strings.Contains(b.read("log"), "krb5.conf cannot be read again before a restart") {
+		t.Error("the log does not say that krb5.conf is the old one")
+	}
+	player.Dial(t, b.port).Play("S: +OK\nC: QUIT\nS: +OK\n")
+	b.end()
+}

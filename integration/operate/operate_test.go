@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -340,6 +341,15 @@ func TestTraceHidesSecrets(t *testing.T) {
 	} else {
 		t.Error("KRB-ERROR", code)
 	}
+	cache := filepath.Join(t.TempDir(), "cc")
+	if err := realm.Kinit(t.Context(), "alice", cache); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, "alice", 1)
+	if _, err := realm.Mpop(t.Context(), io.Discard, cache, realm.Ports.POP3, integration.MpopSTLS); err != nil {
+		t.Fatal(err)
+	}
+	player.Logged(t, realm, "msg=trace", "AUTH GSSAPI")
 	player.Logged(t, realm, "msg=trace", `line="USER carol"`)
 	player.Logged(t, realm, "msg=trace", `line="PASS ***"`)
 	player.Logged(t, realm, "msg=trace", `line=(message)`)
@@ -360,6 +370,10 @@ func TestTraceHidesSecrets(t *testing.T) {
 		if strings.Contains(string(log), text) {
 			t.Errorf("the log holds %s", name)
 		}
+	}
+	// Nor has it anything that could be a token of GSSAPI.
+	if line := regexp.MustCompile(`msg=trace .*[A-Za-z0-9+/]{60,}.*`).Find(log); line != nil {
+		t.Errorf("the log holds %s", line)
 	}
 }
 
