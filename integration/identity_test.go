@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -444,105 +443,5 @@ func TestOrderOfNames(t *testing.T) {
 		if status != 0 || !strings.Contains(out, c.says) {
 			t.Errorf("order %s: exit status %d, no %q in\n%s", c.order, status, c.says, out)
 		}
-	}
-}
-
-// What else an entry says is heeded: the unique-ids, how long mail is kept, the
-// server that has the maildrop.
-func TestEntryDecides(t *testing.T) {
-	people(t, map[string]string{"entry": "", "elsewhere": ""})
-	fill(t, "entry")
-	directory := realm.LDAP()
-	for attribute, value := range map[string]string{"kpopUIDStyle": "dovecot", "kpopRetention": "30", "kpopAlias": "entry.alias"} {
-		if err := directory.Set("entry", attribute, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := directory.Remove("elsewhere"); err != nil {
-		t.Fatal(err)
-	}
-	err := directory.Add(ldaptest.User{Name: "elsewhere", Mailbox: "elsewhere", More: map[string][]string{
-		"krbPrincipalName": {"elsewhere@" + integration.RealmName}, "mailHost": {"mail2.test"},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, code := sendauth(t, apReq(t, "entry", "pop"))
-	if code != 0 {
-		t.Fatalf("KRB-ERROR %d", code)
-	}
-	p.Play("S: +OK\nC: USER entry.alias\nS: +OK\nC: PASS x\nS: +OK\nC: UIDL\nS: +OK\n")
-	if line := p.Expect("1 "); !regexp.MustCompile(`^1 [0-9a-f]{16}\r\n$`).MatchString(line) {
-		t.Errorf("a unique-id as Dovecot makes them is not %q", line)
-	}
-	for p.Expect("") != ".\r\n" {
-	}
-	p.Send("CAPA\r\n")
-	var capabilities strings.Builder
-	for line := p.Expect("+OK"); line != ".\r\n"; line = p.Expect("") {
-		capabilities.WriteString(line)
-	}
-	if !strings.Contains(capabilities.String(), "EXPIRE 30\r\n") {
-		t.Errorf("no EXPIRE 30 in %s", capabilities.String())
-	}
-	p.Play("C: QUIT\nS: +OK\n")
-	if answer := login(t, "elsewhere", "elsewhere"); !strings.HasPrefix(answer, "-ERR [SYS/PERM]") {
-		t.Errorf("a maildrop on another server: %s", answer)
-	}
-	if out, status := kpopMap(t, "elsewhere"); status != 0 || !strings.Contains(out, "mailbox elsewhere on mail2.test") {
-		t.Errorf("kpop map: %d, %s", status, out)
-	}
-}
-
-// With names = "both" the plus sign selects a host that is listed, else a folder
-// (Cyrus's popsubfolders); a ticket opens its own account's alone.
-func TestFolderLogins(t *testing.T) {
-	people(t, map[string]string{"flo": "", "gus": ""})
-	path := realm.Path("imapd.conf")
-	old, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, path, string(old)+"popsubfolders: yes\n")
-	t.Cleanup(func() { write(t, path, string(old)) })
-	reconfigure(t, "[identity]\n", "[identity]\nnames = \"both\"\nhosts = [\"shop.test\"]\n")
-	folder := t.TempDir()
-	write(t, filepath.Join(folder, "1.eml"), "Subject: of the list\r\n\r\nx\r\n")
-	if err := realm.Change(t.Context(), integration.SpoolChange{Do: "create", User: "flo+lists"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := realm.Append(t.Context(), "flo+lists", folder); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		principal, user, answer string
-		mail                    bool
-	}{
-		{"flo", "flo", "+OK", false},
-		{"flo", "flo+lists", "+OK", true},
-		{"flo", "flo@shop.test", "+OK", false},
-		{"flo", "flo+shop.test", "+OK", false},
-		{"flo", "flo+none", "-ERR", false},
-		{"flo", "flo@other.test", "-ERR [AUTH]", false},
-		{"flo", "flo+../gus", "-ERR [AUTH]", false},
-		{"gus", "flo+lists", "-ERR [AUTH]", false},
-	} {
-		p, code := sendauth(t, apReq(t, c.principal, "pop"))
-		if code != 0 {
-			t.Fatalf("%s: KRB-ERROR %d", c.principal, code)
-		}
-		p.Expect("+OK")
-		p.Send("USER " + c.user + "\r\nPASS x\r\n")
-		p.Expect("+OK")
-		if answer := p.Expect(""); !strings.HasPrefix(answer, c.answer) {
-			t.Errorf("%s asks for %s: %s, want %s", c.principal, c.user, answer, c.answer)
-		} else if c.answer == "+OK" {
-			p.Send("STAT\r\n")
-			if line := p.Expect("+OK"); strings.HasPrefix(line, "+OK 0 ") == c.mail {
-				t.Errorf("%s has %s", c.user, line)
-			}
-		}
-		p.Send("QUIT\r\n")
-		p.Rest()
 	}
 }
