@@ -37,9 +37,11 @@ func takenOver() []string {
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "realm")
+	socket := openSocket(t)
 	r, err := integration.Up(t.Context(), dir, integration.Options{
 		Kpopd:     kpopdProgram(t),
-		ExtraTOML: "failure_delay = \"1ms\"\n[lmtp]\nlisten = \"" + dir + "/lmtp\"\n",
+		ImapdConf: "lmtpsocket: " + socket + "\n",
+		ExtraTOML: "failure_delay = \"1ms\"\n[lmtp]\nlisten = \"" + socket + "\"\nsocket_mode = \"0666\"\n",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +51,7 @@ func TestTakeover(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	fillAlone(t, r)
+	fillAlone(t, r, socket)
 	before := uniqueIDs(t, r, "alice")
 	stopKpopd(t, r, syscall.SIGTERM)
 
@@ -88,6 +90,21 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
+// openSocket is a place for a socket that every user reaches: Cyrus's deliver
+// becomes Cyrus's user.
+func openSocket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lmtp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // G302: as said
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "lmtp")
+}
+
 // kpop runs the operator's program.
 func kpop(t *testing.T, r *integration.Realm, input string, args ...string) string {
 	t.Helper()
@@ -99,14 +116,23 @@ func kpop(t *testing.T, r *integration.Realm, input string, args ...string) stri
 }
 
 // fillAlone brings mail in by every way kpopd has, and takes some out.
-func fillAlone(t *testing.T, r *integration.Realm) {
+func fillAlone(t *testing.T, r *integration.Realm, socket string) {
 	t.Helper()
 	kpop(t, r, "", "spool", "create", "dora", "--messages", "100")
 	kpop(t, r, "", "spool", "quota", "alice", "--storage", "10M")
 	for _, message := range takenOver() {
 		kpop(t, r, message, "deliver", "dora")
 	}
-	c := lmtpOf(t, r.Path("lmtp"))
+	c := lmtpOf(t, socket)
+	// Cyrus's own program for the MTA's last hop takes our socket for lmtpd's.
+	deliver := "/usr/lib/cyrus/bin/deliver"
+	if out, err := (integration.Tool{Dir: r.Dir}).Input(t.Context(), takenOver()[0], deliver, "-C", r.Path("imapd.conf"), "-r", "sender@b.test", "bob"); err != nil {
+		log, _ := os.ReadFile(r.Path("kpopd.log"))
+		t.Errorf("Cyrus's deliver: %s, %v\n%s", out, err, log)
+	}
+	if out, err := (integration.Tool{Dir: r.Dir}).Input(t.Context(), "x", deliver, "-C", r.Path("imapd.conf"), "nobody"); err == nil {
+		t.Errorf("Cyrus's deliver delivers to nobody: %s", out)
+	}
 	for _, user := range []string{"alice", "bob"} {
 		for _, message := range append(takenOver(), takenOver()...) {
 			message = strings.ReplaceAll("\r\n"+strings.TrimSuffix(message, "\r\n"), "\r\n.", "\r\n..")[2:]

@@ -8,7 +8,8 @@
 //
 //	LHLO      PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES (RFC 2034), CHUNKING
 //	          (RFC 3030), SMTPUTF8 (RFC 6531), SIZE (RFC 1870), LIMITS (RFC 9422)
-//	RCPT      250, 550 5.1.1 no such user, 452 4.2.2 or 552 5.2.2 over quota
+//	RCPT      with a domain or, for old mailers, without one:
+//	          250, 550 5.1.1 no such user, 452 4.2.2 or 552 5.2.2 over quota
 //	DATA      the same again for each recipient, for things change meanwhile
 //
 // What the operator can mend is answered with a 4xx code: the queue of the

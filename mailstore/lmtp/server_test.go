@@ -501,6 +501,40 @@ func TestUTF8(t *testing.T) {
 	}
 }
 
+// TestBareRecipient: Cyrus's deliver and sendmail name users without a domain.
+func TestBareRecipient(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	dial(t, network, address).play(greeting + `
+		C: MAIL FROM:<a@b.test>
+		S: 250 .*
+		C: rcpt to:<alice>
+		S: 250 .*
+		C: RCPT TO:<nobody>
+		S: 550 5.1.1 No such user here
+		C: RCPT TO:<bob> UNKNOWN=x
+		S: 500 .*
+		C: RCPT TO:<>
+		S: 501 .*
+		C: RCPT TO:<"a b">
+		S: 501 .*
+		C: DATA
+		S: 354 .*
+		C: RCPT TO:<alice>
+		C: .
+		S: 250 .*
+		C: MAIL FROM:<a@b.test>
+		S: 250 .*
+		C: RCPT TO:<bob>
+		S: 250 .*
+	`)
+	all := s.Messages("alice")
+	if len(all) != 1 || !strings.Contains(all[0], "\tfor <alice>;\r\n") || !strings.HasSuffix(all[0], "\r\nRCPT TO:<alice>\r\n") {
+		t.Errorf("%q", all)
+	}
+}
+
 // TestForward: another LMTP server's answers pass through.
 func TestForward(t *testing.T) {
 	t.Parallel()

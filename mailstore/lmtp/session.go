@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/emersion/go-smtp"
@@ -34,7 +35,8 @@ type envelope struct {
 
 // A recipient is an address that was accepted.
 type recipient struct {
-	address string // as the client wrote it
+	address string // as the client wrote it, without quotes
+	key     string // by which go-smtp knows it
 	mailbox string
 }
 
@@ -54,29 +56,19 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 // Rcpt implements smtp.Session: an address is looked up and its mailbox asked
 // whether it takes mail.
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	mailbox, err := s.server.Recipient(s.server.working, to)
+	named := strings.TrimSuffix(to, noDomain)
+	mailbox, err := s.server.Recipient(s.server.working, named)
 	if v, ok := s.server.Store.(mailstore.Verifier); ok && err == nil {
 		err = v.Accepts(s.server.working, mailbox, s.size)
 	}
 	if err != nil {
-		s.log.Info("recipient refused", "to", to, "mailbox", mailbox, "error", err)
+		s.log.Info("recipient refused", "to", named, "mailbox", mailbox, "error", err)
 		return answer(err, s.server.OverQuotaRejects)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.to = append(s.to, recipient{to, mailbox})
-	s.conn.set(inEnvelope)
+	s.to = append(s.to, recipient{named, to, mailbox})
 	return nil
-}
-
-// take begins a message; RSET may have made its envelope empty.
-func (s *session) take() envelope {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.to) > 0 {
-		s.conn.set(inMessage)
-	}
-	return s.envelope
 }
 
 // Data implements smtp.Session, and is not called in LMTP.
@@ -85,7 +77,9 @@ func (s *session) Data(io.Reader) error { return errors.New("lmtp: DATA without 
 // LMTPData implements smtp.LMTPSession. Nothing is delivered before the message
 // is there whole: a connection that breaks off leaves nothing behind.
 func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	e := s.take()
+	s.mu.Lock()
+	e := s.envelope // RSET may have made it empty
+	s.mu.Unlock()
 	m, err := hold(r, s.server.TempDir)
 	if err != nil {
 		s.log.Info("message not taken in", "from", e.from, "error", err)
@@ -96,7 +90,7 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	}
 	defer m.drop()
 	for _, to := range e.to {
-		status.SetStatus(to.address, answer(s.deliver(m, &e, to), s.server.OverQuotaRejects))
+		status.SetStatus(to.key, answer(s.deliver(m, &e, to), s.server.OverQuotaRejects))
 	}
 	return nil
 }
@@ -123,7 +117,6 @@ func (s *session) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.envelope = envelope{}
-	s.conn.set(inCommand)
 }
 
 // Logout implements smtp.Session.

@@ -1,0 +1,224 @@
+package lmtp
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// maxCommand is the longest line outside of a message. RFC 5321 section
+// 4.5.3.1.4 asks for 512 octets, and its extensions for a few hundred more.
+const maxCommand = 4096
+
+// A mode is what a client is sending.
+type mode int
+
+const (
+	inCommands mode = iota
+	inData          // a message, up to the line with a dot
+	inChunk         // of BDAT (RFC 3030), by its size
+)
+
+// A conn tells commands from messages before go-smtp does, for what go-smtp
+// has one setting for both: it bounds the lines of commands only, where go-smtp
+// would bounce mail whose lines are long; it bounds silence, where go-smtp
+// bounds the time of a whole message. And it gives recipients without a domain
+// one.
+type conn struct {
+	net.Conn
+	server *Server
+	in     *bufio.Reader
+	line   []byte // of the command that was read last, what is still to be given
+	asked  bool   // DATA was read; the answer says whether a message comes
+
+	mode mode   // under crowd.mu
+	dot  dotEnd // of inData
+	left uint64 // of inChunk
+}
+
+func newConn(raw net.Conn, s *Server) *conn {
+	return &conn{Conn: raw, server: s, in: bufio.NewReaderSize(raw, maxCommand)}
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	all := &c.server.crowd
+	all.mu.Lock()
+	delete(all.conns, c)
+	all.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (c *conn) turn(m mode) {
+	all := &c.server.crowd
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	c.mode = m
+}
+
+// begin is asked before octets are read.
+func (c *conn) begin() (mode, error) {
+	all := &c.server.crowd
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.draining && c.mode == inCommands {
+		return c.mode, os.ErrDeadlineExceeded
+	}
+	return c.mode, c.Conn.SetReadDeadline(time.Now().Add(c.server.Limits.Timeout))
+}
+
+// Read implements net.Conn. It never gives octets of two modes at once, nor of
+// two commands.
+func (c *conn) Read(b []byte) (int, error) {
+	if len(c.line) > 0 {
+		n := copy(b, c.line)
+		c.line = c.line[n:]
+		return n, nil
+	}
+	m, err := c.begin()
+	switch {
+	case err != nil:
+		return 0, err
+	case m == inData:
+		return c.readData(b)
+	case m == inChunk:
+		return c.readChunk(b)
+	}
+	if err := c.readCommand(); err != nil {
+		return 0, err
+	}
+	return c.Read(b)
+}
+
+// readCommand reads a line. What ends without a line's end is no command.
+func (c *conn) readCommand() error {
+	line, err := c.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		return smtp.ErrTooLongLine
+	}
+	if err != nil {
+		return err
+	}
+	switch verb := bytes.ToUpper(line[:min(len(line), 4)]); string(verb) {
+	case "DATA":
+		c.asked = true
+	case "BDAT":
+		if c.left = chunkSize(string(line)); c.left > 0 {
+			c.turn(inChunk)
+		}
+	}
+	c.line = withDomain(line)
+	return nil
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	if c.asked {
+		c.asked = false
+		if bytes.HasPrefix(b, []byte("354")) {
+			c.dot = lineBegins
+			c.turn(inData)
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// chunkSize is how many octets follow a BDAT command; go-smtp reads none after
+// one that it cannot parse.
+func chunkSize(line string) uint64 {
+	fields := strings.Fields(line)
+	if len(fields) < 2 || len(fields) > 3 || !strings.EqualFold(fields[0], "BDAT") || len(fields) == 3 && !strings.EqualFold(fields[2], "LAST") {
+		return 0
+	}
+	n, err := strconv.ParseUint(fields[1], 10, 32)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (c *conn) readChunk(b []byte) (int, error) {
+	n, err := c.in.Read(b[:min(uint64(len(b)), c.left)])
+	if c.left -= uint64(n); c.left == 0 {
+		c.turn(inCommands)
+	}
+	return n, err
+}
+
+func (c *conn) readData(b []byte) (int, error) {
+	if _, err := c.in.Peek(1); err != nil {
+		return 0, err
+	}
+	there, _ := c.in.Peek(min(c.in.Buffered(), len(b)))
+	n := c.dot.find(there)
+	copy(b, there[:n])
+	if _, err := c.in.Discard(n); err != nil {
+		return 0, err
+	}
+	if c.dot == ended {
+		c.turn(inCommands)
+	}
+	return n, nil
+}
+
+// A dotEnd is how much of a message's end was seen (RFC 5321 section 4.1.1.4):
+// CRLF, a dot, CRLF, and nothing else.
+type dotEnd int
+
+const (
+	lineBegins dotEnd = iota
+	dotSeen
+	dotReturnSeen // a carriage return after it
+	returnSeen    // a carriage return elsewhere
+	withinLine
+	ended
+)
+
+// find gives the number of octets up to the message's end, or all.
+func (d *dotEnd) find(b []byte) int {
+	for i, o := range b {
+		switch {
+		case *d == lineBegins && o == '.':
+			*d = dotSeen
+		case *d == dotSeen && o == '\r':
+			*d = dotReturnSeen
+		case *d == dotReturnSeen && o == '\n':
+			*d = ended
+			return i + 1
+		case *d == returnSeen && o == '\n':
+			*d = lineBegins
+		case *d != dotReturnSeen && *d != returnSeen && o == '\r': // go-smtp takes no second one for a line's end
+			*d = returnSeen
+		default:
+			*d = withinLine
+		}
+	}
+	return len(b)
+}
+
+// noDomain stands for the domain of a recipient that came without one.
+const noDomain = "@."
+
+// withDomain gives a recipient without a domain one, which go-smtp insists on
+// (RFC 5321 section 4.1.1.3).
+//
+// Client: Cyrus's deliver and sendmail's local mailers name the user alone.
+func withDomain(line []byte) []byte {
+	const command = "RCPT TO:<"
+	if len(line) < len(command) || !bytes.EqualFold(line[:len(command)], []byte(command)) {
+		return line
+	}
+	end := bytes.IndexByte(line, '>')
+	if end <= len(command) || bytes.ContainsAny(line[len(command):end], "@\" \t<") {
+		return line
+	}
+	return slices.Concat(line[:end], []byte(noDomain), line[end:])
+}
