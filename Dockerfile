@@ -1,5 +1,5 @@
 # kpopd and kpop, static, in an image that holds nothing else. They run as uid
-# 10001; give them /etc/kpopd.toml, a keytab and a spool (docker-compose.yml shows
+# 10001; give them /etc/kpopd/kpopd.toml, a keytab and a spool (docker-compose.yml shows
 # how). Where no registry can be reached, deploy/docker/base-images makes the image
 # that this one begins with.
 FROM golang:1.26-bookworm AS build

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func Server(ctx context.Context, s *Site) *Report {
 	r := &Report{}
 	config := r.section("config")
 	config.ok("%s is good", s.ConfigFile)
-	who, err := findAccount(s.User)
+	who, err := findAccount(s.runsAs())
 	if err != nil {
 		config.wrong(fmt.Sprintf("create it (useradd --system %s), or set user to the spool's owner", s.User), "user %q: %v", s.User, err)
 		who, _ = findAccount("")
@@ -96,6 +97,15 @@ func Server(ctx context.Context, s *Site) *Report {
 	s.certificate(r, who)
 	s.denials(ctx, r)
 	return r
+}
+
+// runsAs is who kpopd is: the named user or, since it does not serve as root
+// unless it is told to, the spool's owner.
+func (s *Site) runsAs() string {
+	if s.User != "" || os.Getuid() != 0 || s.Spool.Config == nil {
+		return s.User
+	}
+	return owner(s.Spool.Config.Dir)
 }
 
 // Unusable is the report of a configuration that cannot be read: one line for
