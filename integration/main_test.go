@@ -3,7 +3,6 @@
 package integration_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -41,38 +40,10 @@ func anyPort() (int, error) {
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kpopd-realm")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	kpopd, err := filepath.Abs("../bin/kpopd")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	negotiate, err = anyPort()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	extra := fmt.Sprintf(extraTOML, negotiate)
-	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: extra})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the realm does not come up; run make deps build:", err)
-		return 1
-	}
-	defer func() {
-		if err := realm.Down(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	return m.Run()
+	os.Exit(player.Main(m, &realm, func(string) (extra string, err error) {
+		negotiate, err = anyPort()
+		return fmt.Sprintf(extraTOML, negotiate), err
+	}))
 }
 
 // fill gives user the sample mail and returns it.

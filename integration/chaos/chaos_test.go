@@ -28,6 +28,7 @@ type row struct {
 }
 
 func TestFaults(t *testing.T) {
+	impatient(t)
 	rows := slicesOf(outages(), keys(), reloads(), files(), signals(), network(), scarcity())
 	for range rounds() {
 		for _, r := range rows {

@@ -3,7 +3,6 @@
 package chaos_test
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,53 +23,26 @@ var realm *integration.Realm
 var all = []int{1, 2, 3, 4, 5, 6}
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kpopd-chaos")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		err = up(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the realm does not come up; run make deps build:", err)
-		return 1
-	}
-	defer func() {
-		if err := realm.Down(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	code := m.Run()
+	code := player.Main(m, &realm, func(string) (string, error) { return "failure_delay = \"1ms\"\n", nil })
 	fmt.Print(tries.table())
-	return code
+	os.Exit(code)
 }
 
-// up starts a realm whose daemon gives up on a dead KDC after two seconds.
-func up(dir string) error {
-	kpopd, err := filepath.Abs("../../bin/kpopd")
-	if err != nil {
-		return err
-	}
-	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: "failure_delay = \"1ms\"\n"})
-	if err != nil {
-		return err
-	}
+// impatient lets the daemon give up on a dead KDC after two seconds.
+func impatient(t *testing.T) {
+	t.Helper()
 	config := realm.Path("kpopd.toml")
 	b, err := os.ReadFile(config)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
 	text := strings.Replace(string(b), "[password]\n", "[password]\ntimeout = \"2s\"\n", 1)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return err
+		t.Fatal(err)
 	}
 	if err := realm.Restart(); err != nil {
-		log, _ := os.ReadFile(realm.Path("kpopd.log"))
-		return fmt.Errorf("%w\n%s", err, log)
+		t.Fatal(err)
 	}
-	return nil
 }
 
 // rounds is how often each row is played: CHAOS_ROUNDS, or once.

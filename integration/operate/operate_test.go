@@ -27,32 +27,10 @@ import (
 // realm is one for all tests, which run one after the other.
 var realm *integration.Realm
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kpopd-operate")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	kpopd, err := filepath.Abs("../../bin/kpopd")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	extra := "failure_delay = \"1ms\"\n[metrics]\nlisten = \"unix:" + dir + "/state/metrics.sock\"\n"
-	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd, ExtraTOML: extra})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the realm does not come up; run make deps build:", err)
-		return 1
-	}
-	defer func() {
-		if err := realm.Down(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(player.Main(m, &realm, func(dir string) (string, error) {
+		return "failure_delay = \"1ms\"\n[metrics]\nlisten = \"unix:" + dir + "/state/metrics.sock\"\n", nil
+	}))
 }
 
 // filter is fail2ban's.

@@ -28,6 +28,7 @@ import (
 	"github.com/kpopd/kpopd/auth/ldapdir/ldaptest"
 	"github.com/kpopd/kpopd/cmd/kpop/doctor"
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/player"
 	"github.com/kpopd/kpopd/krb5conf"
 	"github.com/kpopd/kpopd/mailstore/cyrus"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
@@ -37,32 +38,7 @@ import (
 // realm is one for all tests; what they break of it they mend, or is a copy.
 var realm *integration.Realm
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kpop-doctor")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	kpopd, err := filepath.Abs("../../../bin/kpopd")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	realm, err = integration.Up(context.Background(), dir, integration.Options{Kpopd: kpopd})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the realm does not come up; run make deps build:", err)
-		return 1
-	}
-	defer func() {
-		if err := realm.Down(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}()
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(player.Main(m, &realm, nil)) }
 
 // site is the realm as it is configured.
 func site(t *testing.T) *doctor.Site {
