@@ -128,6 +128,7 @@ func TestLoginMemory(t *testing.T) {
 	second.do("QUIT", "+OK Goodbye")
 	first.do("", "+OK Maildrop is locked and ready")
 	first.do("QUIT", "+OK Goodbye")
+	eventually(t, "sessions over", func() bool { return len(r.server.Sessions()) == 0 })
 	c := r.dial()
 	c.line()
 	c.do("AUTH X-STEPS", "+ Zmlyc3Q=")
