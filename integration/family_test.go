@@ -267,3 +267,68 @@ func seenByCyrus(t *testing.T, r *integration.Realm, folders []string) {
 	must(`RENAME "INBOX.Work.2026" "INBOX.Work.2027"`)
 	must(`DELETE "INBOX.Work.2025"`)
 }
+
+// TestPOP4BesideCyrus: while Cyrus owns the spool, what changes folders or adds
+// messages is refused, or done by Cyrus where it can be asked by IMAP.
+func TestPOP4BesideCyrus(t *testing.T) {
+	t.Parallel()
+	port, err := anyPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "realm")
+	r, err := integration.Up(t.Context(), dir, integration.Options{
+		Kpopd: kpopdProgram(t), Spool: integration.SpoolCyrus, ExtraTOML: fmt.Sprintf(
+			"failure_delay = \"1ms\"\n[listen.pop4]\naddress = \"127.0.0.1:%d\"\nprotocol = \"pop3\"\npassword_in_clear = true\npop4 = true\n", port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	lmtp(t, r, "alice", "Subject: one\r\nMessage-ID: <1@c.test>\r\n\r\none", "Subject: two\r\nMessage-ID: <2@c.test>\r\n\r\ntwo", "Subject: three\r\nMessage-ID: <3@c.test>\r\n\r\nthree")
+	play := func(c *talk, steps ...string) {
+		t.Helper()
+		for i := 0; i < len(steps); i += 2 {
+			if _, err := c.say(steps[i], steps[i+1]); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	c := pop4(t, r, port, "alice")
+	const refused = "-ERR [SYS/PERM] Folders and messages are changed through Cyrus here, use IMAP"
+	play(c, "CFLD Work", refused, "RENF Work Play", refused, "COPY 1 INBOX", refused, "MOVE 1 INBOX", refused,
+		"XFLG 1 +\\Flagged", "+OK 1 \\Flagged", "SFLD INBOX", "+OK", "STAT", "+OK 3 ", "QUIT", "+OK")
+
+	throughIMAP(t, r, r.Cyrus.IMAP)
+	c = pop4(t, r, port, "alice")
+	play(c, "CFLD Work", "+OK", "CFLD Work", "-ERR Folder exists already", "CFLD Play/x", "-ERR No such folder", "CFLD Work/Entw&APw-rfe", "+OK",
+		"COPY 3,1 Work", "+OK", "MOVE 2 Work/Entw&APw-rfe", "+OK", "COPY 1 Play", "-ERR No such folder", "STOR Work", "+OK",
+		"Subject: stored\r\n\r\n..dot\r\n.", "+OK Stored", "STOR Work", "+OK", "no header\r\n\r\n\x00\r\n.", "-ERR Message cannot be stored",
+		"RENF Work Arbeit", "+OK", "CFLD Play", "+OK", "MOVF Arbeit Play", "+OK", "DFLD Play", refused, "QUIT", "+OK")
+
+	c = pop4(t, r, port, "alice")
+	folders, err := c.lines("LFLD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, line := range folders {
+		fields := strings.Fields(line)
+		names = append(names, fields[0]+" "+fields[2])
+	}
+	if !slices.Equal(names, []string{"2 INBOX", "0 Play", "3 Play/Arbeit", "1 Play/Arbeit/Entw&APw-rfe"}) {
+		t.Errorf("folders %q", folders)
+	}
+	play(c, "SFLD Play/Arbeit", "+OK", "XFLG 1", "+OK 1 \\Flagged", "QUIT", "+OK")
+	if got := imapSubjects(t, r, "alice"); !slices.Equal(got, []string{"one", "three"}) {
+		t.Errorf("in the INBOX: %q", got)
+	}
+	for _, name := range []string{"user.alice", "user.alice.Play", "user.alice.Play.Arbeit", "user.alice.Play.Arbeit.Entw&APw-rfe"} {
+		if out, err := r.Cyrus.Run(t.Context(), "reconstruct", "-n", "-G", name); err != nil || strings.TrimSpace(out) != name {
+			t.Errorf("reconstruct: %q, %v", out, err)
+		}
+	}
+}

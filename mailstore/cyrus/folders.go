@@ -18,7 +18,7 @@ import (
 )
 
 // Folders are the mailboxes below the one that the session opened. On a spool
-// that Cyrus owns they are read here, and changed by Cyrus only.
+// that Cyrus owns they are read here, and changed by Cyrus only (Changer).
 var _ mailstore.Folders = (*maildrop)(nil)
 
 // folderName is the mailbox of a folder. It lies below the session's own
@@ -181,6 +181,14 @@ func (s *Store) owned() error {
 	return fmt.Errorf("cyrus: %w: the spool is served read-only", mailstore.ErrReadOnly)
 }
 
+// changesFolders is owned, where Cyrus cannot be asked.
+func (s *Store) changesFolders() error {
+	if s.changer() != nil {
+		return nil
+	}
+	return s.owned()
+}
+
 // may applies popuseacl to what the mailbox's own user wants to do.
 func (s *Store) may(e *cyrusdb.MailboxEntry, right string) error {
 	if s.conf.POP.UseACL && !strings.Contains(rights(e), right) {
@@ -191,7 +199,7 @@ func (s *Store) may(e *cyrusdb.MailboxEntry, right string) error {
 
 // CreateFolder implements mailstore.Folders.
 func (d *maildrop) CreateFolder(ctx context.Context, folder string) error {
-	if err := d.store.owned(); err != nil {
+	if err := d.store.changesFolders(); err != nil {
 		return err
 	}
 	name, err := d.folderName(folder)
@@ -201,6 +209,9 @@ func (d *maildrop) CreateFolder(ctx context.Context, folder string) error {
 	parent, ok := name.Parent()
 	if !ok || name.Equal(d.root) {
 		return fmt.Errorf("cyrus: %w: %s", mailstore.ErrFolderExists, name)
+	}
+	if c := d.store.changer(); c != nil {
+		return d.createThrough(ctx, c, name)
 	}
 	above, err := d.store.mailboxes().Lookup(ctx, parent)
 	if err == nil {
@@ -221,22 +232,25 @@ func (d *maildrop) Append(ctx context.Context, folder string, message io.Reader)
 	if err != nil {
 		return err
 	}
+	if c := d.store.changer(); c != nil {
+		return d.appendThrough(ctx, c, name, message)
+	}
 	_, err = d.store.appendTo(ctx, name, message, Foreign{})
 	return noFolder(err)
 }
 
 // target is the mailbox of a folder that messages are added to.
 func (d *maildrop) target(ctx context.Context, folder string) (imapdconf.Name, error) {
-	if err := d.store.owned(); err != nil {
+	if err := d.store.changesFolders(); err != nil {
 		return imapdconf.Name{}, err
 	}
 	name, err := d.folderName(folder)
 	if err != nil {
 		return name, err
 	}
-	entry, err := d.store.mailboxes().Lookup(ctx, name)
+	entry, err := d.store.serving(ctx, name)
 	if err != nil {
-		return name, noFolder(err)
+		return name, err
 	}
 	return name, d.store.may(&entry, "i")
 }
@@ -247,6 +261,9 @@ func (d *maildrop) Copy(ctx context.Context, ns []mailstore.Number, folder strin
 	name, err := d.target(ctx, folder)
 	if err != nil {
 		return err
+	}
+	if c := d.store.changer(); c != nil {
+		return d.copyThrough(ctx, c, ns, name)
 	}
 	records, err := d.records(ctx, ns)
 	if err != nil {

@@ -158,7 +158,7 @@ type renaming struct {
 // prevents that, the next change of the mailbox does it (changeOf).
 func (d *maildrop) RenameFolder(ctx context.Context, from, to string) error {
 	s := d.store
-	if err := s.owned(); err != nil {
+	if err := s.changesFolders(); err != nil {
 		return err
 	}
 	old, err := d.folderName(from)
@@ -168,6 +168,9 @@ func (d *maildrop) RenameFolder(ctx context.Context, from, to string) error {
 	name, err := d.folderName(to)
 	if err != nil {
 		return err
+	}
+	if c := s.changer(); c != nil {
+		return d.renameThrough(ctx, c, old, name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
 	defer cancel()
@@ -189,37 +192,12 @@ func (d *maildrop) RenameFolder(ctx context.Context, from, to string) error {
 
 // plan finds out what is renamed, and whether that can be done.
 func (r *renaming) plan(ctx context.Context, d *maildrop, old, name imapdconf.Name) error {
-	s := r.store
-	if old.Equal(d.root) || name.Equal(d.root) && !old.Equal(name) {
-		return fmt.Errorf("cyrus: %w: %s is the session's own", mailstore.ErrFolderName, d.root)
-	}
-	top, err := s.serving(ctx, old)
+	entries, err := d.renamable(ctx, old, name)
 	if err != nil {
 		return err
 	}
-	switch _, err := s.serving(ctx, name); {
-	case err == nil:
-		return fmt.Errorf("cyrus: %w: %s", mailstore.ErrFolderExists, name)
-	case !errors.Is(err, mailstore.ErrNoFolder):
-		return err
-	}
+	r.old = entries
 	n := len(old.Parts)
-	if len(name.Parts) > n && slices.Equal(name.Parts[:n], old.Parts) {
-		return fmt.Errorf("cyrus: %w: %s would lie below itself", mailstore.ErrFolderName, name)
-	}
-	parent, _ := name.Parent()
-	above, err := s.serving(ctx, parent)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(s.may(&above, "k"), s.may(&top, "x")); err != nil {
-		return err
-	}
-	below, err := s.belowOf(ctx, old)
-	if err != nil {
-		return err
-	}
-	r.old = append([]cyrusdb.MailboxEntry{top}, below...)
 	for i := range r.old {
 		if err := r.planOne(&r.old[i], name, n); err != nil {
 			return err
