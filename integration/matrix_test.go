@@ -46,6 +46,7 @@ var matrix = []struct {
 	{"pop3test GSSAPI, confidentiality", pop3test("256", "-m", "GSSAPI", "-k", "256", "-l", "256")},
 	{"pop3test GSSAPI, its default", pop3test("1", "-m", "GSSAPI")},
 	{"pop3test GSSAPI, STLS", pop3test("128", "-m", "GSSAPI", "-t", "")},
+	{"pop3test GSSAPI, POP3S", pop3testOn(func() int { return realm.Ports.POP3S }, "128", "-m", "GSSAPI", "-s")},
 	{"pop3test GS2-KRB5, STLS", pop3test("128", "-m", "GS2-KRB5", "-t", "")},
 	{"pop3test GS2-KRB5-PLUS, STLS of TLS 1.2", pop3testTLS12("128", "-m", "GS2-KRB5-PLUS", "-t", "")},
 	{"pop3test GS2-KRB5 in clear", pop3testNegotiate("0", "-m", "GS2-KRB5", "-l", "0")},
@@ -64,9 +65,12 @@ var matrix = []struct {
 	{"curl GSSAPI, POP3S", curl("pop3s")},
 	{"curl GSSAPI, authzid", curl("pop3", "--sasl-authzid", "alice")},
 	{"curl GSSAPI, delegation", curl("pop3", "--delegation", "always")},
-	{"alpine GSSAPI", alpine("/notls")},
-	{"alpine GSSAPI, STLS", alpine("/tls/novalidate-cert")},
-	{"s-nail GSSAPI, initial response", sNail},
+	{"alpine GSSAPI", alpine("/notls", "POP3")},
+	{"alpine GSSAPI, STLS", alpine("/tls/novalidate-cert", "POP3")},
+	{"alpine GSSAPI, POP3S", alpine("/ssl/novalidate-cert", "POP3S")},
+	{"s-nail GSSAPI, initial response", sNail("pop3", "POP3")},
+	{"s-nail GSSAPI, STLS", sNail("pop3", "POP3", "-S", "pop3-use-starttls")},
+	{"s-nail GSSAPI, POP3S", sNail("pop3s", "POP3S")},
 	{"libkrb5, Heimdal push: no mutual, pipelined", sendauthClient("pop", "0", "PASS hej")},
 	{"libkrb5, Emacs: pop3/, mutual", sendauthClient("pop3", "1", "PASS alice")},
 }
@@ -230,11 +234,7 @@ func pop3testTLS12(ssf string, args ...string) fetch {
 func mpop(tls, port string) fetch {
 	return func(t *testing.T, c *clientRun) [][]byte {
 		var log strings.Builder
-		number := realm.Ports.POP3
-		if port == "POP3S" {
-			number = realm.Ports.POP3S
-		}
-		got, err := realm.Mpop(t.Context(), &log, c.cache(), number, tls)
+		got, err := realm.Mpop(t.Context(), &log, c.cache(), portOf(port), tls)
 		if err != nil {
 			t.Fatal(err, log.String())
 		}
@@ -246,10 +246,7 @@ func mpop(tls, port string) fetch {
 func neomutt(scheme, setting string) fetch {
 	return func(t *testing.T, c *clientRun) [][]byte {
 		rc := filepath.Join(c.dir, "rc")
-		port := realm.Ports.POP3
-		if scheme == "pops" {
-			port = realm.Ports.POP3S
-		}
+		port := portOf(strings.Replace(scheme, "pops", "POP3S", 1))
 		cache := filepath.Join(c.dir, "cache")
 		if err := os.Mkdir(cache, 0o700); err != nil {
 			t.Fatal(err)
@@ -286,10 +283,7 @@ func readAll(t *testing.T, pattern string) (out [][]byte) {
 // authentication.
 func curl(scheme string, args ...string) fetch {
 	return func(t *testing.T, c *clientRun) (got [][]byte) {
-		port := realm.Ports.POP3
-		if scheme == "pop3s" {
-			port = realm.Ports.POP3S
-		}
+		port := portOf(strings.ToUpper(scheme))
 		for range integration.SampleMail() {
 			command := slices.Concat([]string{"-sS", "--cacert", realm.Path("ca.pem"), "--login-options", "AUTH=GSSAPI", "-u", ":"}, args,
 				[]string{fmt.Sprintf("%s://%s:%d/%d", scheme, integration.Host, port, len(got)+1)})
@@ -305,13 +299,13 @@ func curl(scheme string, args ...string) fetch {
 
 // alpine selects all messages and saves them to a folder. It is c-client's mbox,
 // with a few header fields of its own.
-func alpine(flags string) fetch {
+func alpine(flags, port string) fetch {
 	return func(t *testing.T, c *clientRun) [][]byte {
 		rc := filepath.Join(c.dir, "pinerc")
 		if err := os.Mkdir(filepath.Join(c.dir, "mail"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		folder := fmt.Sprintf("{%s:%d/pop3/user=alice%s}INBOX", integration.Host, realm.Ports.POP3, flags)
+		folder := fmt.Sprintf("{%s:%d/pop3/user=alice%s}INBOX", integration.Host, portOf(port), flags)
 		write(t, rc, `personal-name=Alice
 user-domain=realm.test
 inbox-path=`+folder+`
@@ -351,16 +345,27 @@ var cClientFields = regexp.MustCompile(`(?m)^(Status|X-Status|X-Keywords|X-UID|X
 
 // sNail copies all to a file in mbox form. It sends its token on the line of
 // AUTH and leaves without QUIT.
-func sNail(t *testing.T, c *clientRun) [][]byte {
-	out := filepath.Join(c.dir, "mbox")
-	c.tool.Env = append(c.tool.Env, "HOME="+c.dir)
-	url := fmt.Sprintf("pop3://alice@%s:%d", integration.Host, realm.Ports.POP3)
-	text, err := c.tool.Input(t.Context(), "copy * \""+out+"\"\nexit\n", "s-nail", "-:/", "-#", "-S", "v15-compat",
-		"-S", "pop3-auth=gssapi", "-S", "pop3-keepalive=0", "-f", url)
-	if err != nil {
-		t.Fatal(err, text)
+func sNail(scheme, port string, args ...string) fetch {
+	return func(t *testing.T, c *clientRun) [][]byte {
+		out := filepath.Join(c.dir, "mbox")
+		c.tool.Env = append(c.tool.Env, "HOME="+c.dir)
+		command := slices.Concat([]string{"-:/", "-#", "-S", "v15-compat", "-S", "pop3-auth=gssapi", "-S", "pop3-keepalive=0",
+			"-S", "tls-ca-file=" + realm.Path("ca.pem"), "-S", "tls-ca-no-defaults"}, args,
+			[]string{"-f", fmt.Sprintf("%s://alice@%s:%d", scheme, integration.Host, portOf(port))})
+		text, err := c.tool.Input(t.Context(), "copy * \""+out+"\"\nexit\n", "s-nail", command...)
+		if err != nil {
+			t.Fatal(err, text)
+		}
+		return mboxMessages(t, out)
 	}
-	return mboxMessages(t, out)
+}
+
+// portOf gives a port that is known only when the realm is up.
+func portOf(name string) int {
+	if name == "POP3S" {
+		return realm.Ports.POP3S
+	}
+	return realm.Ports.POP3
 }
 
 var fromLine = regexp.MustCompile(`(?m)^From .*\n`)
