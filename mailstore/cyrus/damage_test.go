@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -238,6 +239,26 @@ func TestGUIDChanged(t *testing.T) {
 	err := drop.Update(context.Background(), mailstore.Changes{Deleted: []mailstore.Number{1}})
 	if !errors.Is(err, mailstore.ErrDamaged) || !strings.Contains(err.Error(), "another GUID") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestCountersTold: wrong counters keep nobody out, and the log has file and
+// offset.
+func TestCountersTold(t *testing.T) {
+	t.Parallel()
+	for says, change := range map[string]func(*IndexHeader){
+		"cyrus.index at octet 84: exists is 5, the records give 4": func(h *IndexHeader) { h.Exists++ },
+		"cyrus.index at octet 32: quota used is":                   func(h *IndexHeader) { h.QuotaUsed-- },
+		"":                                                         func(*IndexHeader) {},
+	} {
+		d := newDamaged(t)
+		var log bytes.Buffer
+		d.store.log = slog.New(slog.NewTextHandler(&log, nil))
+		d.header(t, change)
+		open(t, d.store, "quota")
+		if got := log.String(); !strings.Contains(got, says) || says == "" && got != "" {
+			t.Errorf("logged %q, should say %q", got, says)
+		}
 	}
 }
 

@@ -94,7 +94,27 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder, mi
 	for _, size := range d.list.sizes {
 		d.octets += int64(size)
 	}
+	d.compareCounters(x)
 	return d, nil
+}
+
+// compareCounters tells the operator of counters that are not what the records
+// give, as far as that costs nothing here. Cyrus serves such a mailbox, and the
+// counters are not used for a session: it is no reason to keep the user out.
+func (d *maildrop) compareCounters(x *indexFile) {
+	h, l := &x.header, &x.layout.header
+	var err error
+	switch there := uint64(d.count + len(d.hidden)); {
+	case !x.layout.hasCRC():
+	case h.Exists != there:
+		err = fault(x.path, int64(l.exists.at), "exists is %d, the records give %d", h.Exists, there)
+	case len(d.hidden) == 0 && h.QuotaUsed != uint64(d.octets):
+		err = fault(x.path, int64(l.quotaUsed.at), "quota used is %d, the records give %d", h.QuotaUsed, d.octets)
+	}
+	if err != nil {
+		d.store.log.Warn("counters of the index are wrong: kpop spool check says more, reconstruct mends them",
+			"mailbox", d.place.Name.Intname(), "error", err)
+	}
 }
 
 // fill reads the visible records. With one allocation an array for a mailbox
