@@ -29,6 +29,8 @@ type change struct {
 
 	journaled, healed bool // see forceJournal, heal
 	unrestored        bool // a failed write could not be taken back
+	named             bool // files have got the names of new messages
+	quotaNote         quotaNote
 
 	annotations map[uint32]annotated
 	quota       cyrusdb.QuotaDelta
@@ -169,29 +171,25 @@ func (c *change) commit(ctx context.Context) error {
 	}
 	if quota != nil {
 		defer quota.Close()
-		if err := quota.Commit(); err != nil {
-			return errors.Join(told(err), c.takeBack(quota))
+		if err := c.commitQuota(quota); err != nil {
+			return errors.Join(told(err), c.abandon(c.takeBack(quota)))
 		}
 	}
 	if err := c.write(); err != nil {
-		restored := c.restore()
-		c.unrestored = restored != nil
-		err = errors.Join(told(err), restored)
-		return errors.Join(err, c.takeBack(quota))
+		return errors.Join(told(err), c.abandon(errors.Join(c.restore(), c.takeBack(quota))))
 	}
 	return nil
 }
 
-// takeBack undoes the change of the quota, as far as it was made.
-func (c *change) takeBack(quota *cyrusdb.QuotaTx) error {
-	if quota == nil || !quota.Committed() {
-		return nil
-	}
-	if err := c.m.store.disk.step("quota", c.m.path); err != nil {
+// abandon ends a change that failed and was taken back, unless that failed too:
+// then the journal stays for whoever opens the mailbox next. So it does while
+// files have names that are still to go.
+func (c *change) abandon(err error) error {
+	c.unrestored = err != nil
+	if c.unrestored || c.named {
 		return err
 	}
-	quota.Add(c.m.place.Name.Intname(), c.negative())
-	return quota.Commit()
+	return c.dropJournal()
 }
 
 // openQuota locks the quota root's file and adds the change to it; nil when
@@ -230,14 +228,6 @@ func (m *mailbox) quotaPath(root string) (string, error) {
 	}
 	path, err := m.store.conf.QuotaPath(q)
 	return path, told(err)
-}
-
-func (c *change) negative() cyrusdb.QuotaDelta {
-	var n cyrusdb.QuotaDelta
-	for i, v := range c.quota {
-		n[i] = -v
-	}
-	return n
 }
 
 // write stores runs of adjacent records, ascending, each by one call.
@@ -290,8 +280,5 @@ func (c *change) restore() error {
 	if info, statErr := c.x.f.Stat(); statErr == nil && info.Size() > c.x.size {
 		err = errors.Join(err, d.truncate(c.x.f, c.x.size))
 	}
-	if err = errors.Join(err, d.sync(c.x.f)); err != nil {
-		return err
-	}
-	return c.dropJournal()
+	return errors.Join(err, d.sync(c.x.f))
 }

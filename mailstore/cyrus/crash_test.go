@@ -218,11 +218,6 @@ func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string
 	if got := texts(t, s); !slices.Equal(got, a.after) {
 		t.Errorf("%s: again: %q", name, got)
 	}
-	// A kill between the quota's file and the index leaves a wrong count, as
-	// in Cyrus.
-	if err := s.recountIfRoot("alice"); err != nil {
-		t.Errorf("%s: recount: %v", name, err)
-	}
 	faults, err := s.Check(context.Background(), "alice")
 	if err != nil {
 		t.Errorf("%s: check: %v", name, err)
@@ -230,14 +225,6 @@ func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string
 	for _, f := range faults {
 		t.Errorf("%s: %v", name, &f)
 	}
-}
-
-func (s *Store) recountIfRoot(user string) error {
-	d, err := s.Dump(context.Background(), user)
-	if err != nil || d.Header.QuotaRoot == "" {
-		return err
-	}
-	return s.RecountQuota(context.Background(), user)
 }
 
 func copyTree(t *testing.T, from, to string) {

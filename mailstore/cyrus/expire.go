@@ -87,7 +87,7 @@ func (e *expiry) mark() error {
 	}
 	e.x.header.Options |= OptionNeedsUnlink | OptionNeedsRepack
 	if err := e.write(); err != nil {
-		return errors.Join(err, e.restore())
+		return errors.Join(err, e.abandon(e.restore()))
 	}
 	e.altered, e.old, e.new = nil, nil, nil
 	return e.x.header.encode(e.x.layout, e.x.path, e.x.raw[:])

@@ -16,21 +16,23 @@ import (
 // in place: the octets before. When it is found later, a kill has cut the
 // change off, perhaps within a record, and the records are put back as they
 // were. So is it while a message is added, from before its file has its name:
-// a file without a record is taken away, which reconstruct would take for mail. It is not made durable: after a loss of power what it says is not
-// relied on, and heal does what can be done.
+// a file without a record is taken away, which reconstruct would take for mail.
+// It is not made durable: after a loss of power what it says is not relied on,
+// and heal does what can be done.
 //
-//	magic 8 | width of records 4 | length of header 4 | header before | header after |
-//	(number 8, record before)* | CRC 4
+//	magic 8 | width of records 4 | length of header 4 | length of quota's part 4 |
+//	header before | header after | quota's part | (number 8, record before)* | CRC 4
 type journal struct {
 	before, after []byte
+	quota         quotaNote
 	numbers       []uint64
 	records       []byte
 	width         int
 }
 
 const (
-	journalMagic = "kpopjrn1"
-	journalHead  = 16
+	journalMagic = "kpopjrn2"
+	journalHead  = 20
 	maxJournal   = 1 << 30
 )
 
@@ -47,7 +49,9 @@ func (j *journal) append(b []byte) []byte {
 	b = append(b, journalMagic...)
 	b = binary.BigEndian.AppendUint32(b, uint32(j.width))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(j.before)))
-	b = append(append(b, j.before...), j.after...)
+	quota := j.quota.append(nil)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(quota)))
+	b = append(append(append(b, j.before...), j.after...), quota...)
 	for i, n := range j.numbers {
 		b = binary.BigEndian.AppendUint64(b, n)
 		b = append(b, j.records[i*j.width:(i+1)*j.width]...)
@@ -63,14 +67,17 @@ func parseJournal(b []byte) (j journal, ok bool) {
 	if binary.BigEndian.Uint32(b[len(body):]) != crc32.ChecksumIEEE(body) {
 		return j, false
 	}
-	width, header := binary.BigEndian.Uint32(body[8:]), binary.BigEndian.Uint32(body[12:])
+	width, header, quota := binary.BigEndian.Uint32(body[8:]), binary.BigEndian.Uint32(body[12:]), binary.BigEndian.Uint32(body[16:])
 	rest := body[journalHead:]
-	if width == 0 || width > maxHeaderSize || header > maxHeaderSize || uint64(len(rest)) < 2*uint64(header) {
+	if width == 0 || width > maxHeaderSize || header > maxHeaderSize || uint64(len(rest)) < 2*uint64(header)+uint64(quota) {
 		return j, false
 	}
 	j.width = int(width)
 	j.before, j.after, rest = rest[:header], rest[header:2*header], rest[2*header:]
-	if len(rest)%(8+j.width) != 0 {
+	if j.quota, ok = parseQuotaNote(rest[:quota]); !ok {
+		return j, false
+	}
+	if rest = rest[quota:]; len(rest)%(8+j.width) != 0 {
 		return j, false
 	}
 	for ; len(rest) > 0; rest = rest[8+j.width:] {
@@ -91,8 +98,14 @@ func (c *change) writeJournal(after []byte) error {
 }
 
 // journalNames comes before files are given the names of new messages, when all
-// that the change will write is known.
+// that the change will write to the index is known.
 func (c *change) journalNames() error {
+	c.named = true
+	return c.journal()
+}
+
+// journal notes the change as it is known now.
+func (c *change) journal() error {
 	raw := c.x.raw
 	if err := c.x.header.encode(c.x.layout, c.x.path, raw[:]); err != nil {
 		return err
@@ -104,16 +117,12 @@ func (c *change) forceJournal(after []byte) error {
 	size, width := c.x.layout.headerSize, c.x.layout.recordSize
 	existing, _ := slices.BinarySearch(c.altered, c.x.recordsBefore())
 	j := journal{
-		before: c.x.raw[:size], after: after[:size], width: width,
+		before: c.x.raw[:size], after: after[:size], quota: c.quotaNote, width: width,
 		numbers: c.altered[:existing], records: c.old[:existing*width],
 	}
 	c.journaled = true
-	d := &c.m.store.disk
-	f, err := d.create(c.m.journalPath(), 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.writeAt(f, j.append(nil), 0), f.Close())
+	path := c.m.journalPath()
+	return c.m.store.disk.replace(path, path+".new", j.append(nil), false)
 }
 
 func (c *change) dropJournal() error {
@@ -159,7 +168,10 @@ func (m *mailbox) undo() error {
 		if len(j.numbers) > 0 {
 			return nil
 		}
-		return errors.Join(m.removeAdded(&now, &j), d.remove(m.journalPath()))
+		if err := errors.Join(m.removeAdded(&now, &j), m.undoQuota(&j.quota)); err != nil {
+			return err
+		}
+		return d.remove(m.journalPath())
 	}
 	m.store.log.Warn("a change that was cut off is undone", "mailbox", m.place.Name.Intname())
 	for i, n := range j.numbers {
@@ -176,7 +188,7 @@ func (m *mailbox) undo() error {
 			return err
 		}
 	}
-	if err := d.sync(m.index); err != nil {
+	if err := errors.Join(d.sync(m.index), m.undoQuota(&j.quota)); err != nil {
 		return err
 	}
 	return d.remove(m.journalPath())
