@@ -62,6 +62,7 @@ type conn struct {
 	bad      int    // bad commands
 	failures int    // refused logins
 	cmd      command
+	verb     string           // of the last command, for the observer
 	held     *transaction     // since login; closed whatever happens
 	rester   mailstore.Rester // the open maildrop, when it can
 

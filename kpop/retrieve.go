@@ -197,51 +197,94 @@ func (t *transaction) sendOpen(m mailstore.Message, d *dotWriter, cut *topCutter
 // sendsFiles says whether the kernel can copy from a file to the client.
 func (c *conn) sendsFiles() bool { return c.direct != nil }
 
-// sendFile looks for dots block by block and lets the kernel send the blocks
-// that have none: scanning is cheaper than copying to the socket.
+const (
+	// rangeMost is the most that the kernel is asked to send at once: the write
+	// deadline is renewed for each.
+	rangeMost = 1 << 20
+	// rangeLeast is the least that is worth a system call of its own.
+	rangeLeast = outSize / 16
+)
+
+// sendFile looks for dots block by block and lets the kernel send what lies
+// between them: scanning is cheaper than copying to the socket.
 // BenchmarkRetrFile shows what it buys.
 func (t *transaction) sendFile(m mailstore.FileMessage, d *dotWriter, block []byte) error {
-	file := m.File()
-	for at, left := int64(0), m.Stored(); left > 0; {
-		part := block[:min(left, int64(len(block)))]
+	file, size := m.File(), m.Stored()
+	from, lineBegins := int64(0), true // from is the first octet that was not sent
+	for at := int64(0); at < size && t.wrErr == nil; {
+		part := block[:min(size-at, int64(len(block)))]
 		if _, err := file.ReadAt(part, at); err != nil {
 			return fmt.Errorf("kpop: %w at octet %d: %w", errShort, at, err)
 		}
-		stuffed := bytes.Contains(part, lfDot) || (!d.inLine && part[0] == '.')
-		if stuffed || len(part) < outSize/16 {
-			d.writeCanonical(part)
-		} else if err := t.copyFile(file, at, part, d); err != nil {
-			return err
+		b := fileBlock{file: file, at: at, octets: part}
+		for rest := part; ; {
+			i := dottedLine(rest, lineBegins)
+			if i < 0 {
+				break
+			}
+			dot := at + int64(len(part)-len(rest)+i)
+			if err := t.sendRange(b, from, dot, d); err != nil {
+				return err
+			}
+			t.putString(".")
+			from, rest, lineBegins = dot, rest[i+1:], false
 		}
-		if t.wrErr != nil {
-			return t.wrErr
-		}
+		lineBegins = part[len(part)-1] == '\n'
 		at += int64(len(part))
-		left -= int64(len(part))
+		if at-from >= rangeMost || at == size {
+			if err := t.sendRange(b, from, at, d); err != nil {
+				return err
+			}
+			from = at
+		}
 	}
-	return nil
+	d.inLine = !lineBegins
+	return t.wrErr
 }
 
-// copyFile has the kernel send the part of file at offset at.
-func (t *transaction) copyFile(file *os.File, at int64, part []byte, d *dotWriter) error {
+// dottedLine is where the next line that begins with a dot begins; -1: nowhere.
+func dottedLine(p []byte, lineBegins bool) int {
+	if lineBegins && len(p) > 0 && p[0] == '.' {
+		return 0
+	}
+	if i := bytes.Index(p, lfDot); i >= 0 {
+		return i + 1
+	}
+	return -1
+}
+
+// A fileBlock is the part of a file that was read last.
+type fileBlock struct {
+	file   *os.File
+	at     int64
+	octets []byte
+}
+
+// sendRange sends the octets from..to of the file, of which the block may hold
+// the end: by way of the output buffer when they are few, else by the kernel.
+func (t *transaction) sendRange(b fileBlock, from, to int64, d *dotWriter) error {
+	if from >= b.at && to-from < rangeLeast {
+		t.put(b.octets[from-b.at : to-b.at])
+		d.octets += to - from
+		return t.wrErr
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if _, err := file.Seek(at, io.SeekStart); err != nil {
+	if _, err := b.file.Seek(from, io.SeekStart); err != nil {
 		return fmt.Errorf("kpop: seek: %w", err)
 	}
 	t.limitWrite()
-	sent, err := t.tcp.ReadFrom(&io.LimitedReader{R: file, N: int64(len(part))})
+	sent, err := t.tcp.ReadFrom(&io.LimitedReader{R: b.file, N: to - from})
 	t.sent.Add(sent)
 	if err != nil {
 		t.wrErr = err
 		return err
 	}
-	if sent < int64(len(part)) {
-		return fmt.Errorf("kpop: %w at octet %d", errShort, at+sent)
+	if sent < to-from {
+		return fmt.Errorf("kpop: %w at octet %d", errShort, from+sent)
 	}
 	d.octets += sent
-	d.inLine = part[len(part)-1] != '\n'
 	return nil
 }
 

@@ -72,7 +72,10 @@ func (c *conn) step(ctx context.Context, s state) (state, error) {
 func (c *conn) timed(ctx context.Context, s state, cmd *command) (state, error) {
 	verb := "unknown"
 	if _, known := s.shown(cmd.verb); known {
-		verb = string(cmd.verb)
+		if string(cmd.verb) != c.verb {
+			c.verb = string(cmd.verb) // no allocation for each of a row
+		}
+		verb = c.verb
 	}
 	began := time.Now()
 	next, err := s.do(ctx, cmd)

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/kpopd/kpopd/integration"
 )
@@ -47,7 +48,7 @@ func newCyrus(dir, quick string, realm *integration.Realm, env []string) (*serve
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "cyrus", pop3: local(ports[0]), pop3s: local(ports[1]), lmtp: quick + "/lmtp", most: 1000}
+	s := &server{name: "cyrus", pop3: local(ports[0]), pop3s: local(ports[1]), lmtp: quick + "/lmtp", most: 1000, quiet: 2 * time.Second}
 	owner, err := ownerOf("cyrus")
 	if err != nil {
 		return nil, fmt.Errorf("%w; run make deps", err)

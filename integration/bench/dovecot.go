@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kpopd/kpopd/integration"
 )
@@ -90,13 +91,18 @@ func newDovecot(dir, usr, format string, realm *integration.Realm, env []string)
 	if err := d.prepare(realm, ports[0], ports[1]); err != nil {
 		return nil, err
 	}
-	s := &server{name: format, pop3: local(ports[0]), pop3s: local(ports[1]), most: dovecotIdle}
+	s := &server{name: format, pop3: local(ports[0]), pop3s: local(ports[1]), quiet: 2 * time.Second}
+	if format == "maildir" {
+		s.most = dovecotIdle // the other format changes nothing in it
+	}
 	process := &daemon{log: filepath.Join(dir, "start.log"), dir: dir, env: env}
 	s.meter = newMeter(format, process.pid)
 	process.command = s.meter.wrap(d.over("/usr/sbin/dovecot", "-F", "-c", d.conf))
 	s.begin, s.end = process.start, process.stop
 	s.fill = func(ctx context.Context, g group) error {
-		g.users = min(g.users, s.most)
+		if s.most > 0 {
+			g.users = min(g.users, s.most)
+		}
 		if format == "maildir" {
 			return d.fillMaildirs(g)
 		}

@@ -34,7 +34,7 @@ func idles(n int, secure bool) func(*trial) error {
 		if err := first[0].quit(); err != nil {
 			return err
 		}
-		before, err := settled(t.server.meter, 4*time.Second)
+		before, err := settled(t.server.meter, t.server.quiet/3)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func idles(n int, secure bool) func(*trial) error {
 			return err
 		}
 		// kpopd gives memory back after some seconds of silence.
-		after, err := settled(t.server.meter, 12*time.Second)
+		after, err := settled(t.server.meter, t.server.quiet)
 		t.perSession = float64(after-before) / float64(n)
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/kpopd/kpopd/integration"
 	"github.com/kpopd/kpopd/integration/spool"
@@ -80,7 +81,7 @@ func newKpopd(dir string, realm *integration.Realm, program string, env []string
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "kpopd", kpop: local(ports[0]), pop3: local(ports[1]), pop3s: local(ports[2]), most: 10_000}
+	s := &server{name: "kpopd", kpop: local(ports[0]), pop3: local(ports[1]), pop3s: local(ports[2]), most: 10_000, quiet: 12 * time.Second}
 	s.lmtp = filepath.Join(dir, "lmtp")
 	if err := os.MkdirAll(filepath.Join(dir, "state"), 0o700); err != nil {
 		return nil, err

@@ -19,8 +19,9 @@ type server struct {
 	pop3, pop3s, kpop string // addresses; kpop may be empty
 	lmtp              string // a unix socket's path; may be empty
 	meter             meter
-	most              int     // idle sessions that are affordable
-	idle              *server // the one to hold them; nil: this one
+	most              int           // idle sessions that are affordable; 0: none are asked for
+	quiet             time.Duration // what it takes to give memory back
+	idle              *server       // the one to hold them; nil: this one
 
 	begin func() error // starts it
 	end   func() error // ends it
@@ -38,7 +39,7 @@ func (s *server) takes(c *corpus, g group) bool {
 	case c.mail.name:
 		return s.lmtp != ""
 	case c.idle.name:
-		return s.idle != nil || g.users > 1000 // a short run asks kpopd alone
+		return s.idle != nil || s.most > 0 && g.users > 1000 // a short run asks kpopd alone
 	}
 	return g.users > 0
 }

@@ -19,6 +19,7 @@ type maildrop struct {
 	place       imapdconf.Mailbox
 	directory   string // of message files
 	archive     string // of archived ones; directory where there is no archive
+	open        *int   // descriptor of directory; nil: none
 	login       time.Time
 	minPoll     time.Duration // least time between logins; zero: not counted
 	writable    error         // why messages cannot be removed; nil: they can
@@ -66,6 +67,9 @@ func (d *maildrop) setPlace(place imapdconf.Mailbox) error {
 	archive, err := d.store.conf.Directory(place, imapdconf.ArchiveCacheFile)
 	if err != nil {
 		return told(err)
+	}
+	if directory != d.directory {
+		d.closeDirectory()
 	}
 	d.place, d.directory, d.archive = place, directory, archive
 	return nil
@@ -143,6 +147,7 @@ func (d *maildrop) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.closeDirectory()
 	d.list, d.rest, d.odd, d.hidden = messages{}, nil, nil, nil
 	return d.store.holds.give(d.key)
 }

@@ -28,6 +28,7 @@ const sumOver = 64
 
 // Rest implements mailstore.Rester.
 func (d *maildrop) Rest() {
+	d.closeDirectory()
 	if d.rest != nil || d.closed || d.list.len() < worthResting || d.list.gone != nil {
 		return
 	}
