@@ -178,6 +178,9 @@ func TestPOP4SeenByCyrus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := c.say("QUIT", "+OK"); err != nil { // or the daemon would wait for it
+		t.Fatal(err)
+	}
 	kpop(t, r, "", "spool", "check")
 	stopKpopd(t, r, syscall.SIGTERM)
 	seenByCyrus(t, r, folders)

@@ -112,20 +112,21 @@ func within(d time.Duration, ok func() bool) bool {
 	return ok()
 }
 
+// answers says whether somebody listens on a port of loopback.
+func answers(port int) bool {
+	c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
+}
+
 // listening waits until a port of loopback answers.
 func (r *Realm) listening(name string, port int) error {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	answers := func() bool {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err != nil {
-			return false
-		}
-		return c.Close() == nil
-	}
-	if within(15*time.Second, answers) {
+	if within(toolTime, func() bool { return answers(port) }) {
 		return nil
 	}
-	return fmt.Errorf("integration: %s does not answer on %s; see %s", name, address, r.path(name+".log"))
+	return fmt.Errorf("integration: %s does not answer on 127.0.0.1:%d; see %s", name, port, r.path(name+".log"))
 }
 
 // freePort finds a port of loopback that nobody listens on.

@@ -143,6 +143,12 @@ func (r *Realm) Down() error {
 
 // StartKpopd starts the daemon and waits until it serves.
 func (r *Realm) StartKpopd() error {
+	// One that was killed may hold its ports a moment longer than its name.
+	for _, port := range []int{r.Ports.KPOP, r.Ports.POP3, r.Ports.POP3S} {
+		if !within(toolTime, func() bool { return !answers(port) }) {
+			return fmt.Errorf("integration: somebody else listens on port %d", port)
+		}
+	}
 	if err := r.daemon("kpopd", r.Kpopd, "serve", "--config", r.path("kpopd.toml")); err != nil {
 		return err
 	}

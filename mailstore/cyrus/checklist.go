@@ -83,7 +83,9 @@ func (l *listChecker) byName(key string, value []byte) {
 		l.faulty(l.path, "%s: %v", name, err)
 		return
 	}
-	if e.UniqueID == "" || e.Flags&cyrusdb.TypeIntermediate != 0 {
+	// Cyrus leaves a record of a former name behind, with the uniqueid of the
+	// mailbox that has another name now.
+	if e.UniqueID == "" || e.Flags&(cyrusdb.TypeIntermediate|cyrusdb.TypeDeleted) != 0 {
 		return
 	}
 	if other, twice := l.byID[e.UniqueID]; twice {
