@@ -129,11 +129,7 @@ func (r *Realm) AddAccounts(ctx context.Context, users ...string) error {
 func (r *Realm) account(ctx context.Context, users ...string) error {
 	directory := r.LDAP()
 	for _, user := range users {
-		known, err := directory.Has(user)
-		if err == nil && !known {
-			err = directory.Add(entryOf(user))
-		}
-		if err != nil {
+		if err := enter(directory, user); err != nil {
 			return err
 		}
 	}
@@ -143,6 +139,21 @@ func (r *Realm) account(ctx context.Context, users ...string) error {
 		}
 	}
 	return nil
+}
+
+// enter makes a user's entry, unless it is there or another process is faster.
+func enter(directory *ldaptest.Server, user string) error {
+	known, err := directory.Has(user)
+	if err != nil || known {
+		return err
+	}
+	if err = directory.Add(entryOf(user)); err == nil {
+		return nil
+	}
+	if known, hasErr := directory.Has(user); hasErr == nil && known {
+		return nil
+	}
+	return err
 }
 
 // known makes an account for a user whom nobody knows. A maildrop that is there

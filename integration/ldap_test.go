@@ -37,6 +37,15 @@ func TestAddUser(t *testing.T) {
 	}
 	folder := t.TempDir()
 	write(t, filepath.Join(folder, "1.eml"), "Subject: x\r\n\r\nx\r\n")
+	both := make(chan error) // two who fill the same unknown user at once
+	for range 2 {
+		go func() { both <- realm.Fill(t.Context(), "twain", folder) }()
+	}
+	for range 2 {
+		if err := <-both; err != nil {
+			t.Error(err)
+		}
+	}
 	for user, put := range map[string]func() error{
 		"filled":   func() error { return realm.Fill(t.Context(), "filled", folder) },
 		"appended": func() error { return realm.Append(t.Context(), "appended", folder) },
