@@ -27,7 +27,7 @@ import (
 )
 
 // documents are run in this order: installing makes what the others need.
-var documents = []string{"install.md", "clients.md", "operations.md", "migration.md", "security.md", "identity.md"}
+var documents = []string{"install.md", "clients.md", "operations.md", "migration.md", "security.md", "identity.md", "spool.md", "cyrus.md"}
 
 // A fence is a fenced block of a document.
 type fence struct {
@@ -150,6 +150,7 @@ func newReader(t *testing.T) *reader {
 		t.Fatal(err)
 	}
 	r.write(t, filepath.Join(r.home, "alice.password"), password, 0o600)
+	r.write(t, filepath.Join(r.home, "message"), "Subject: hello\r\n\r\nGood morning.\r\n", 0o600)
 	r.uninstall(t)
 	return r
 }
