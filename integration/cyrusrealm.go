@@ -57,6 +57,14 @@ func copyProgram(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
+// cyrusTLS gives Cyrus the realm's own certificate, for STARTTLS.
+func (r *Realm) cyrusTLS() string {
+	if !r.shared {
+		return ""
+	}
+	return "tls_server_cert: " + r.path("server.pem") + "\ntls_server_key: " + r.path("server.key") + "\n"
+}
+
 // startCyrus starts the master over the spool that makeSpool has made.
 func (r *Realm) startCyrus() (err error) {
 	if !r.shared {

@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // G505: a GUID is a SHA-1
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,6 +58,18 @@ func removal(t *testing.T, r *integration.Realm, user string, text func(uid int)
 		})
 	}
 	return out
+}
+
+// realmTLS trusts the realm's CA.
+func realmTLS(t *testing.T, r *integration.Realm) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(r.Path("ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	return &tls.Config{RootCAs: roots, ServerName: integration.Host, MinVersion: tls.VersionTLS12}
 }
 
 func proxyTo(address string) *imapproxy.Proxy {
@@ -127,6 +142,19 @@ func TestRemoveThroughCyrus(t *testing.T) {
 		p := proxyTo(r.Cyrus.IMAP)
 		p.User = "carol"
 		unchanged(t, r, all, remove(t, p, removal(t, r, "bob", text, 1)))
+	})
+	t.Run("STARTTLS", func(t *testing.T) {
+		p := proxyTo(r.Cyrus.IMAP)
+		p.Security, p.TLS = imapproxy.StartTLS, &tls.Config{ServerName: integration.Host, MinVersion: tls.VersionTLS12}
+		unchanged(t, r, all, remove(t, p, removal(t, r, "bob", text, 1))) // of an unknown CA
+		p.TLS = realmTLS(t, r)
+		carol := numbered(t, r, "carol", 2)
+		if err := remove(t, p, removal(t, r, "carol", carol, 1)); err != nil {
+			t.Error(err)
+		}
+		if got := imapSubjects(t, r, "carol"); !slices.Equal(got, []string{"n2"}) {
+			t.Errorf("left are %q", got)
+		}
 	})
 	t.Run("cut before", func(t *testing.T) {
 		p := proxyTo(cutter(t, r.Cyrus.IMAP, "UID STORE", false, 2))

@@ -30,7 +30,7 @@ popminpoll: 0
 
 // makeSpool makes an empty INBOX for each user.
 func (r *Realm) makeSpool(extra string) error {
-	text := fmt.Sprintf(imapdConf, r.Dir) + CyrusConf() + extra
+	text := fmt.Sprintf(imapdConf, r.Dir) + CyrusConf() + r.cyrusTLS() + extra
 	if err := os.WriteFile(r.path("imapd.conf"), []byte(text), 0o600); err != nil {
 		return err
 	}
