@@ -1,7 +1,9 @@
 package krb5
 
 import (
+	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -199,6 +201,62 @@ func TestClockFarOff(t *testing.T) {
 		t.Errorf("%d entries", r.cache.Len())
 	}
 }
+
+// FuzzJournal opens a file of any content as the journal: it opens, what it holds
+// is refused, and what it can be missing is said.
+func FuzzJournal(f *testing.F) {
+	good := filepath.Join(f.TempDir(), "replay")
+	seed, err := OpenReplayJournal(good, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	known := [32]byte{1, 2, 3}
+	if _, err := seed.Add(f.Context(), known, time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)); err != nil {
+		f.Fatal(err)
+	}
+	if err := seed.Close(); err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile(good)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, cut := range []int{0, 8, headerSize, headerSize + 40, len(b)} {
+		f.Add(b[:cut])
+	}
+	path := filepath.Join(f.TempDir(), "replay")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := OpenReplayJournal(path, 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, held := r.seen[known]; !held && r.Floor().IsZero() && len(content) != headerSize {
+			t.Fatalf("%x is taken for whole", content)
+		}
+		if r.Len() > 16 {
+			t.Fatalf("%d entries", r.Len())
+		}
+	})
+}
+
+// TestReplayAnswers: what a Replay says is told apart in the log.
+func TestReplayAnswers(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{idForgotten: ErrReplayForgotten, idReplayStore: ErrReplayFull, idReplay: nil} {
+		a := &Acceptor{Replay: answering{err}}
+		if got := a.checkReplay(t.Context(), &Context{}, nil); got == nil || got.ID != want {
+			t.Errorf("%v: %v, want %s", err, got, want)
+		}
+	}
+}
+
+type answering struct{ error }
+
+func (a answering) Add(context.Context, [32]byte, time.Time) (bool, error) { return false, a.error }
 
 // TestFloorFollowsTheClock: when the clock was wrong at the start and is set
 // right, the time before the start is still what is refused, and no more.
