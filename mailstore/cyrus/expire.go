@@ -49,12 +49,10 @@ func (s *Store) Expire(ctx context.Context, mailbox string, retention time.Durat
 // An expiry rewrites a mailbox's index and cache without some records.
 type expiry struct {
 	*change
-	before   uint64
-	done     Expired
-	drop     []Record
-	keep     [][]byte
-	newCache *os.File
-	cacheEnd int64
+	before uint64
+	done   Expired
+	drop   []Record
+	keep   [][]byte
 }
 
 func (e *expiry) run(ctx context.Context) error {

@@ -68,7 +68,7 @@ func (s *Server) enter(raw net.Conn) (c *conn, ok bool) {
 
 // refuse tells a client that there are too many (RFC 5321 section 3.8).
 func refuse(c net.Conn, hostname string) {
-	defer c.Close()
+	defer c.Close()                                                                   //nolint:errcheck // nobody is left to be told
 	_ = c.SetDeadline(time.Now().Add(time.Second))                                    // then Write fails as well
 	_, _ = c.Write([]byte("421 4.3.2 " + hostname + " has too many connections\r\n")) // it sees the end in any case
 }

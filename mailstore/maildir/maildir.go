@@ -129,7 +129,7 @@ func (f *Folder) readList(path string, files map[string]Message) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // only read
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)
 	version := 0

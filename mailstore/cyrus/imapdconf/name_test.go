@@ -138,3 +138,18 @@ func FuzzLogin(f *testing.F) {
 		}
 	})
 }
+
+// TestLogin is ParseLogin the other way.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	names := imapdconf.Names{UnixHierarchySep: true, VirtDomains: imapdconf.VirtDomainsUserid}
+	for _, login := range []string{"alice", "first.last", "alice+Sent", "alice+Lists/go.dev", "eve@dom.test", "eve+Sent/2026@dom.test"} {
+		name, err := names.ParseLogin(login)
+		if got := names.Login(name); err != nil || got != login {
+			t.Errorf("%s: %q, %v", login, got, err)
+		}
+	}
+	if shared, err := imapdconf.ParseIntname("shared.news"); err != nil || names.Login(shared) != "" {
+		t.Errorf("%v, %v", shared, err)
+	}
+}
