@@ -54,7 +54,7 @@ func text(t *testing.T, r *doctor.Report) string {
 // A zone is what a name server knows.
 type zone struct {
 	a, cname, ptr map[string]string
-	srv           map[string]string // name to target; port 88
+	srv           map[string]uint16 // name to a port of localhost
 }
 
 // serve answers questions on loopback and gives a resolver that asks there.
@@ -109,7 +109,7 @@ func (z zone) answer(question []byte) ([]byte, error) {
 	case isAddress && q.Type == dnsmessage.TypePTR:
 		add(head(name, q.Type), &dnsmessage.PTRResource{PTR: dnsmessage.MustNewName(ptr + ".")})
 	case isService && q.Type == dnsmessage.TypeSRV:
-		add(head(name, q.Type), &dnsmessage.SRVResource{Port: 88, Target: dnsmessage.MustNewName(srv + ".")})
+		add(head(name, q.Type), &dnsmessage.SRVResource{Port: srv, Target: dnsmessage.MustNewName("localhost.")})
 	case !isHost && !isAddress && !isService:
 		m.RCode = dnsmessage.RCodeNameError
 	}

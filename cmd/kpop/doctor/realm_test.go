@@ -290,6 +290,14 @@ func TestBrokenKDC(t *testing.T) {
 		s.Resolver = zone{}.serve(t)
 		expect(t, server(t, s), "kdc", doctor.Wrong, "no KDC of REALM.TEST is known")
 	})
+	t.Run("in DNS", func(t *testing.T) {
+		s := site(t)
+		s.Kerberos.Profile = parsed(t, "[libdefaults]\ndefault_realm = REALM.TEST\n")
+		s.Resolver = zone{srv: map[string]uint16{"_kerberos._tcp.realm.test": uint16(realm.Ports.KDC)}}.serve(t)
+		r := server(t, s)
+		expect(t, r, "krb5.conf", doctor.OK, "looked up in DNS")
+		expect(t, r, "kdc", doctor.OK, "answers by tcp")
+	})
 	for name, c := range map[string]struct {
 		off   time.Duration
 		grade doctor.Grade
@@ -415,12 +423,9 @@ func TestBrokenSpool(t *testing.T) {
 	t.Run("option that cannot be served", func(t *testing.T) {
 		s := site(t)
 		conf := *s.Spool.Config
-		conf.Conversations = true
+		conf.Names.VirtDomains = imapdconf.VirtDomainsOn
 		s.Spool.Config = &conf
-		if len(conf.Unsupported()) == 0 {
-			t.Skip("conversations are served")
-		}
-		expect(t, server(t, s), "spool", doctor.Warning, "conversations")
+		expect(t, server(t, s), "spool", doctor.Warning, "virtdomains")
 	})
 	t.Run("damaged", func(t *testing.T) {
 		s := site(t)
