@@ -146,7 +146,6 @@ func (c *conn) guard(f func()) {
 // leave ends TRANSACTION without UPDATE, unless QUIT was there before: marks
 // vanish, the lock is given back (RFC 1939 section 6).
 func (c *conn) leave() {
-	defer c.srv.giveUser(c)
 	if c.held != nil && c.held.drop != nil {
 		c.held.closeDrop()
 	}

@@ -32,7 +32,10 @@ func (t *transaction) quit(ctx context.Context, _ *command) (state, error) {
 	return nil, nil
 }
 
+// closeDrop gives the lock back, and the place among the user's sessions: a client
+// may come back as soon as it reads the reply, and may be slow to close.
 func (t *transaction) closeDrop() {
+	defer t.srv.giveUser(t.conn)
 	drop := t.drop
 	t.drop, t.rester = nil, nil
 	if err := drop.Close(); err != nil {
