@@ -1,0 +1,68 @@
+package cyrus
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/kpopd/kpopd/mailstore"
+)
+
+// TestGrowth: opening a maildrop allocates once an array, however many messages
+// it has, and listing it nothing; while its client is silent what was read of
+// the index is given back.
+func TestGrowth(t *testing.T) {
+	few, many := newMailbox(t), newMailbox(t)
+	grow(t, few, 10)
+	grow(t, many, 100_000)
+	opening := func(s *Store) float64 {
+		return testing.AllocsPerRun(5, func() {
+			d := open(t, s, "alice")
+			if _, err := d.Octets(); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if small, large := opening(few), opening(many); large > small+50 {
+		t.Errorf("opening 100,000 messages makes %v allocations, opening 10 makes %v", large, small)
+	}
+
+	before := heapInUse()
+	d, err := many.Open(context.Background(), "alice", mailstore.Holder{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line []byte
+	list := func() {
+		for n := mailstore.Number(1); int(n) <= d.Len(); n += 1000 {
+			if _, err := d.Size(n); err != nil {
+				t.Fatal(err)
+			}
+			line = d.AppendUniqueID(line[:0], n)
+		}
+	}
+	list()
+	if per := testing.AllocsPerRun(5, list); per > 0 {
+		t.Errorf("listing makes %v allocations", per)
+	}
+	d.(mailstore.Rester).Rest()
+	if used := heapInUse() - before; used > 128<<10 {
+		t.Errorf("a session at rest on 100,000 messages holds %d octets", used)
+	}
+	list() // it wakes up
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heapInUse is what is left after collecting.
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
