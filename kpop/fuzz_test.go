@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +17,8 @@ import (
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/kpop"
 	"github.com/kpopd/kpopd/kpop/lang"
+	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/memdrop"
 )
 
 // converse sends input to r, closes the sending side and returns all replies.
@@ -201,6 +204,58 @@ func FuzzSASLLine(f *testing.F) {
 					t.Fatalf("%q reached the mechanism as %q", line, got)
 				}
 			default:
+			}
+		}
+	})
+}
+
+// FuzzPOP4 feeds octets to a POP4 session: replies are in form, nothing panics,
+// every folder's name stays within bounds, and all folders are given back.
+func FuzzPOP4(f *testing.F) {
+	for _, seed := range []string{
+		"LFLD\r\nCFLD a\r\nSFLD a\r\nSTOR a\r\n..x\r\n.\r\nSFLD a\r\nRETR 1\r\nMOVE 1 INBOX\r\nQUIT\r\n", "CFLD \"a b\r\nCFLD &-\r\nRENF a b\r\n",
+		"XFLG 1 +\\Seen -x\r\nXPRT 1\r\nXPRT 1 1.1\r\nCOPY 1-2,1 x\r\n", "STOR INBOX\r\nno end", "STOR INBOX\r\n.\rx\n.\n", "CFLD a\r\nCFLD a/b\r\nMOVF a a/b\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	store := &memdrop.Store{}
+	panicked := make(chan any, 1)
+	r := newRig(f, newStore(), func(s *kpop.Server, p *kpop.Port) {
+		s.Store, p.POP4 = store, true
+		s.Limits.MaxConnections, s.Limits.MaxPerPrefix, s.Limits.MaxPerUser = -1, -1, -1
+		s.Observer.Panic = func(v any, _ []byte) {
+			select {
+			case panicked <- v:
+			default:
+			}
+		}
+	})
+	r.level.Set(slog.LevelError)
+	run := 0
+	f.Fuzz(func(t *testing.T, input []byte) {
+		run++
+		user := fmt.Sprint("user", run)
+		store.Put(user, "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n.x\r\n--b--\r\n", "Subject: \u00fc\r\n\r\nx")
+		all := r.converse(t, append([]byte("USER "+user+"\r\nPASS "+secret+"\r\n"), input...))
+		checkReplies(t, all, bytes.Count(input, []byte("\n"))+6)
+		select {
+		case v := <-panicked:
+			t.Fatalf("panic: %v", v)
+		default:
+		}
+		eventually(t, "session over", func() bool { return len(r.server.Sessions()) == 0 })
+		d, err := store.Open(t.Context(), user, mailstore.Holder{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		folders, err := d.(mailstore.Folders).Folders(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, folder := range folders {
+			if strings.HasPrefix(folder.Name, "/") || strings.Contains(folder.Name, "..") && strings.Contains("/"+folder.Name+"/", "/../") {
+				t.Fatalf("folder %q", folder.Name)
 			}
 		}
 	})
