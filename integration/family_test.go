@@ -185,6 +185,18 @@ func TestPOP4SeenByCyrus(t *testing.T) {
 	stopKpopd(t, r, syscall.SIGTERM)
 	seenByCyrus(t, r, folders)
 	kpop(t, r, "", "spool", "check")
+
+	// Of a mailbox that Cyrus has renamed a trace is left, which is no mailbox.
+	if err := r.StartKpopd(); err != nil {
+		t.Fatal(err)
+	}
+	c = pop4(t, r, port, "alice")
+	for _, step := range []string{"CFLD Work/2026", "COPY 1 Work/2026", "SFLD Work/2027/old", "STAT", "QUIT"} {
+		if _, err := c.say(step, "+OK"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kpop(t, r, "", "spool", "check")
 }
 
 // seenByCyrus starts Cyrus on the spool and compares.

@@ -88,6 +88,12 @@ func (l *listChecker) byName(key string, value []byte) {
 	if e.UniqueID == "" || e.Flags&(cyrusdb.TypeIntermediate|cyrusdb.TypeDeleted) != 0 {
 		return
 	}
+	if e.Flags&cyrusdb.TypeDeleted != 0 {
+		// The trace of a former mailbox: after a RENAME Cyrus leaves one with
+		// the uniqueid that the mailbox has under its new name.
+		l.known[e.UniqueID] = true
+		return
+	}
 	if other, twice := l.byID[e.UniqueID]; twice {
 		l.faulty(l.path, "%s and %s have the same uniqueid %s", other, name, e.UniqueID)
 	}

@@ -150,10 +150,25 @@ func (l MailboxList) vacant(tx Tx, e *MailboxEntry) error {
 	case old.Flags&(TypeIntermediate|TypeDeleted) == 0:
 		return fmt.Errorf("%w: %s", ErrMailboxExists, e.Name)
 	}
-	if old.UniqueID != e.UniqueID && old.UniqueID != "" {
-		return tx.Delete([]byte("I" + old.UniqueID))
+	if old.UniqueID == e.UniqueID || old.UniqueID == "" {
+		return nil
 	}
-	return nil
+	return forget(tx, &old)
+}
+
+// forget removes the I record of a placeholder, unless it is that of a mailbox
+// which was renamed from there: Cyrus leaves the placeholder its uniqueid.
+func forget(tx Tx, old *MailboxEntry) error {
+	key := []byte("I" + old.UniqueID)
+	value, found, err := tx.Get(key)
+	if err != nil || !found {
+		return err
+	}
+	e, err := ParseMailboxEntry(string(value))
+	if err != nil || !e.Name.Equal(old.Name) {
+		return err
+	}
+	return tx.Delete(key)
 }
 
 func putEntry(tx Tx, e *MailboxEntry) error {
