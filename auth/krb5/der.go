@@ -1,11 +1,6 @@
 package krb5
 
-import (
-	"errors"
-	"time"
-)
-
-var errDER = errors.New("krb5: malformed DER")
+import "time"
 
 // A der is what is left to read of a DER value (X.690). Its methods take one
 // element from the front. The first fault sticks, so a caller reads a whole

@@ -37,7 +37,7 @@ func Listen(where string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil { // #nosec G302 -- Prometheus reads by its group
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

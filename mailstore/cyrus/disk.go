@@ -41,7 +41,7 @@ func (d *disk) writeAt(f *os.File, b []byte, at int64) error {
 	if d.before != nil {
 		if n, err := d.before("write", f.Name(), len(b)); err != nil {
 			if n > 0 {
-				f.WriteAt(b[:n], at)
+				_, _ = f.WriteAt(b[:n], at) // what a test lets through of a write that fails
 			}
 			return err
 		}
