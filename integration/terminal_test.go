@@ -24,7 +24,7 @@ import (
 const screenTime = 90 * time.Second
 
 // pressTime is how long the effect of a key is waited for before it is typed again.
-const pressTime = 5 * time.Second
+const pressTime = 10 * time.Second
 
 // A terminal runs a program that draws on a screen. A test waits for words on it
 // and only then types, so that no speed of the machine matters.
@@ -36,7 +36,7 @@ type terminal struct {
 
 	mu   sync.Mutex
 	seen bytes.Buffer // everything it has drawn
-	from int          // of seen; what is before was waited for already
+	from int          // of the text drawn; what is before was waited for already
 }
 
 // openTerminal makes a pseudo-terminal of 80 columns and 24 lines.
@@ -110,10 +110,12 @@ func (s *terminal) shows(words string) func() bool {
 	return func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !strings.Contains(drawnText(s.seen.Bytes()[s.from:]), words) {
+		text := drawnText(s.seen.Bytes())[s.from:]
+		at := strings.Index(text, words)
+		if at < 0 {
 			return false
 		}
-		s.from = s.seen.Len()
+		s.from += at + len(words)
 		return true
 	}
 }
