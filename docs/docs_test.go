@@ -214,11 +214,14 @@ func (r *reader) follow(t *testing.T, file string, f fence) {
 		if rest == "deb" || rest == "compose" {
 			return
 		}
-		before := r.logins(t)
+		before, keys := r.logins(t), r.keys(t)
 		out, err := r.run(t, f.text)
 		if err != nil {
 			t.Errorf("%s:%d:\n%s\n%v", file, f.line, f.text, err)
 			return
+		}
+		if strings.Contains(f.text, "ktadd") && !r.within(func() bool { return r.keys(t) > keys }) {
+			t.Errorf("%s:%d: kpopd has not seen the new key:\n%s\n%s", file, f.line, f.text, out)
 		}
 		if rest == "login" && !r.within(func() bool { return r.logins(t) > before }) {
 			t.Errorf("%s:%d: nobody logged in:\n%s\n%s", file, f.line, f.text, out)
@@ -256,13 +259,20 @@ func (r *reader) take(t *testing.T, file string, f fence) {
 }
 
 // logins counts those who have logged in.
-func (r *reader) logins(t *testing.T) int {
+func (r *reader) logins(t *testing.T) int { return r.logged(t, "mailbox=alice") }
+
+// keys counts the keys that the daemon has read.
+func (r *reader) keys(t *testing.T) int {
+	return r.logged(t, `msg="key loaded"`) + r.logged(t, `msg="key rewritten"`)
+}
+
+func (r *reader) logged(t *testing.T, words string) int {
 	t.Helper()
 	b, err := os.ReadFile(r.realm.Path("kpopd.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Count(string(b), "mailbox=alice")
+	return strings.Count(string(b), words)
 }
 
 func (r *reader) within(ok func() bool) bool {
