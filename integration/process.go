@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -129,14 +130,21 @@ func (r *Realm) listening(name string, port int) error {
 	return fmt.Errorf("integration: %s does not answer on 127.0.0.1:%d; see %s", name, port, r.path(name+".log"))
 }
 
-// freePort finds a port of loopback that nobody listens on.
+// freePort finds a port of loopback that nobody listens on. It is one of those
+// that no kernel gives to outgoing connections, which could take it before the
+// server that it is for does.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	const low, high = 15000, 32000
+	var last error
+	for range 100 {
+		port := low + rand.IntN(high-low) //nolint:gosec // G404: no secret
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
+		last = err
 	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, last
 }
 
 // choosePort takes the first of the wanted ports that can be bound, or a free
