@@ -3,6 +3,7 @@ package bench
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -77,22 +78,18 @@ func (g group) maildir(dir string, mail owner) error {
 	return nil
 }
 
-// replies are the lengths of what RETR sends for each message.
-func (g group) replies() []int {
-	all := make([]int, g.count)
-	for i := range all {
-		all[i] = len(wire(message(i+1, g.size)))
-	}
-	return all
-}
+// lengths are those of what RETR and TOP n 0 send for each message.
+type lengths struct{ retr, top []int }
 
-// tops are the lengths of what TOP n 0 sends.
-func (g group) tops() []int {
-	all := make([]int, g.count)
-	for i := range all {
-		all[i] = len(top(message(i+1, g.size)))
+// measure makes every message once more; it takes a while.
+func (g group) measure() lengths {
+	var l lengths
+	for i := range g.count {
+		m := message(i+1, g.size)
+		l.retr = append(l.retr, len(m)+bytes.Count(m, []byte("\n."))+len(".\r\n"))
+		l.top = append(l.top, len(top(m)))
 	}
-	return all
+	return l
 }
 
 // A corpus is all groups of a run.

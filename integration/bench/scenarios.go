@@ -180,7 +180,7 @@ func kpopLogins(clients, n int) func(*trial) error {
 func polls(clients, n int, secure bool) func(*trial) error {
 	return func(t *trial) error {
 		g := t.w.corpus.poll
-		replies := g.replies()
+		replies := t.w.lengths[g.name].retr
 		ready, err := proofs(t.w.tickets[g.name], n, true)
 		if err != nil {
 			return err
@@ -246,11 +246,10 @@ func appendTop(dst []byte, n int) []byte {
 // run fetches by sessions that have logged in before.
 func (f transfer) run(t *trial) error {
 	g := f.of(&t.w.corpus)
-	replies, command := g.replies, appendRetr
+	lengths, command := t.w.lengths[g.name].retr, appendRetr
 	if f.top {
-		replies, command = g.tops, appendTop
+		lengths, command = t.w.lengths[g.name].top, appendTop
 	}
-	lengths := replies()
 	sessions := make([]*session, min(f.sessions, g.users))
 	for i := range sessions {
 		p, err := t.w.tickets[g.name][i].prove(true)

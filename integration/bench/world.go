@@ -50,6 +50,7 @@ type World struct {
 	secure  *tls.Config
 
 	tickets map[string][]*ticket // by the group's name
+	lengths map[string]lengths   // as above
 }
 
 // build makes servers and mail. What it has made is ended by close, also when it
@@ -61,7 +62,7 @@ func build(ctx context.Context, o Options) (*World, error) {
 		return nil, err
 	}
 	o.Dir = dir
-	w := &World{options: o, corpus: newCorpus(o), tickets: map[string][]*ticket{}}
+	w := &World{options: o, corpus: newCorpus(o), tickets: map[string][]*ticket{}, lengths: map[string]lengths{}}
 	steps := []func(context.Context) error{w.makeRealm, w.makeServers, w.fill, w.fetchTickets, w.start, w.verify}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -214,6 +215,7 @@ func (w *World) fill(ctx context.Context) error {
 		if g.users == 0 {
 			continue
 		}
+		w.lengths[g.name] = g.measure()
 		took := ""
 		for _, s := range w.servers {
 			if !s.takes(&w.corpus, g) {
@@ -301,10 +303,11 @@ func (w *World) visit(s *server, g group, t *ticket, compare bool) error {
 		}
 	}
 	if compare {
-		if err := c.compare("RETR 1", wire(message(1, g.size))); err != nil {
+		first := message(1, g.size)
+		if err := c.compare("RETR 1", wire(first)); err != nil {
 			return err
 		}
-		if err := c.compare("TOP 1 0", top(message(1, g.size))); err != nil {
+		if err := c.compare("TOP 1 0", top(first)); err != nil {
 			return err
 		}
 	}
