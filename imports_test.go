@@ -26,7 +26,7 @@ var rooms = map[string][]string{
 	"integration":               nil,
 	"integration/":              nil,
 	"auth/ldapdir":              {"auth", "auth/rules"},
-	"auth/ldapdir/":             {"auth", "auth/ldapdir", "auth/rules"},
+	"auth/ldapdir/":             {"auth", "auth/ldapdir", "auth/rules", "integration/loopback"},
 	"mailstore/cyrus":           {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
 }
 

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // cyrusPrograms is where Debian's packages keep them.
@@ -66,7 +68,7 @@ EVENTS {
 func NewCyrus(dir, imapdConf string) (*Cyrus, error) {
 	c := &Cyrus{Dir: dir, Conf: imapdConf}
 	for _, address := range []*string{&c.IMAP, &c.LMTP, &c.POP3} {
-		port, err := freePort()
+		port, err := loopback.FreePort()
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // startDovecot starts one with POP3 on a port of loopback. Files are below its
@@ -42,10 +43,9 @@ func startDovecot(t *testing.T, more string, files map[string]string) (d *integr
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := loopback.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }

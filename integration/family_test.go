@@ -16,6 +16,7 @@ import (
 
 	"github.com/kpopd/kpopd/auth/ldapdir/ldaptest"
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // international are messages with headers in UTF-8 (RFC 6532) among others.
@@ -135,7 +136,7 @@ func pop4(t *testing.T, r *integration.Realm, port int, user string) *talk {
 // nothing wrong.
 func TestPOP4SeenByCyrus(t *testing.T) {
 	t.Parallel()
-	port, err := anyPort()
+	port, err := loopback.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +288,7 @@ func seenByCyrus(t *testing.T, r *integration.Realm, folders []string) {
 // messages is refused, or done by Cyrus where it can be asked by IMAP.
 func TestPOP4BesideCyrus(t *testing.T) {
 	t.Parallel()
-	port, err := anyPort()
+	port, err := loopback.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

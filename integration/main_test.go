@@ -4,12 +4,12 @@ package integration_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/loopback"
 	"github.com/kpopd/kpopd/integration/player"
 )
 
@@ -29,19 +29,9 @@ protocol = "pop3"
 mechanisms = ["GSS-SPNEGO", "GS2-KRB5"]
 `
 
-// anyPort finds a port of loopback that nobody listens on.
-func anyPort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
 func TestMain(m *testing.M) {
 	os.Exit(player.Main(m, &realm, func(string) (extra string, err error) {
-		negotiate, err = anyPort()
+		negotiate, err = loopback.FreePort()
 		return fmt.Sprintf(extraTOML, negotiate), err
 	}))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // A Tool is a command line with the realm's environment.
@@ -130,23 +131,6 @@ func (r *Realm) listening(name string, port int) error {
 	return fmt.Errorf("integration: %s does not answer on 127.0.0.1:%d; see %s", name, port, r.path(name+".log"))
 }
 
-// freePort finds a port of loopback that nobody listens on. It is one of those
-// that no kernel gives to outgoing connections, which could take it before the
-// server that it is for does.
-func freePort() (int, error) {
-	const low, high = 15000, 32000
-	var last error
-	for range 100 {
-		port := low + rand.IntN(high-low) //nolint:gosec // G404: no secret
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			return port, l.Close()
-		}
-		last = err
-	}
-	return 0, last
-}
-
 // choosePort takes the first of the wanted ports that can be bound, or a free
 // one.
 func choosePort(wanted ...int) (int, error) {
@@ -156,7 +140,7 @@ func choosePort(wanted ...int) (int, error) {
 			return p, l.Close()
 		}
 	}
-	return freePort()
+	return loopback.FreePort()
 }
 
 // Signal sends a signal to one of the realm's daemons: kpopd, krb5kdc, slapd.

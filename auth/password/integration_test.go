@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/keytab"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // A site is a private realm with real MIT KDCs on loopback.
@@ -65,12 +67,11 @@ func newSite(t *testing.T) *site {
 
 func (s *site) port() string {
 	s.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := loopback.FreePort()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 func (s *site) write(name, text string) {

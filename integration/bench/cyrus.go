@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // cyrusImapd is what Cyrus needs beside spoolConf. SASL takes any password:
@@ -44,7 +45,7 @@ const cyrusBin = "/usr/lib/cyrus/bin/"
 
 // newCyrus prepares Cyrus in dir; quick is a directory on a tmpfs.
 func newCyrus(dir, quick string, realm *integration.Realm, env []string) (*server, error) {
-	ports, err := freePorts(2)
+	ports, err := loopback.Free(2)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 // dovecotConf has the settings of a busy site: processes are kept for the next
@@ -80,7 +81,7 @@ const dovecotIdle = 5000
 // newDovecot prepares one Dovecot in dir for a mail format; usr is that of the
 // packages, unpacked.
 func newDovecot(dir, usr, format string, realm *integration.Realm, env []string) (*server, error) {
-	ports, err := freePorts(2)
+	ports, err := loopback.Free(2)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/loopback"
 	"github.com/kpopd/kpopd/integration/spool"
 )
 
@@ -77,7 +78,7 @@ popminpoll: 0
 
 // newKpopd prepares kpopd in dir; program is its binary.
 func newKpopd(dir string, realm *integration.Realm, program string, env []string, measure measuring) (*server, error) {
-	ports, err := freePorts(3)
+	ports, err := loopback.Free(3)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kpopd/kpopd/integration/loopback"
 )
 
 //go:embed kpop.schema
@@ -116,7 +117,7 @@ func uri(scheme string, port int) string { return scheme + "://127.0.0.1:" + str
 
 // addresses chooses ports and writes the URIs.
 func (s *Server) addresses(o Options) error {
-	ports, err := freePorts(2)
+	ports, err := loopback.Free(2)
 	if err != nil {
 		return err
 	}
@@ -138,20 +139,6 @@ func (s *Server) addresses(o Options) error {
 		s.listen += " " + s.TLSURI
 	}
 	return nil
-}
-
-// freePorts finds ports that nobody listens on now.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("ldaptest: %w", err)
-		}
-		defer l.Close() //nolint:errcheck // only its number was wanted
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // write makes the files that slapd reads.
