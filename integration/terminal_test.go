@@ -153,7 +153,7 @@ func (s *terminal) press(keys string, ok func() bool) {
 }
 
 func within(d time.Duration, ok func() bool) bool {
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if ok() {
 			return true
 		}
