@@ -38,6 +38,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	r = newReport(o, w.names())
 	for round := range o.Rounds {
 		if err := w.playAll(ctx, r, chosen, round); err != nil {
+			w.say("%v", err) // at once: ending takes a while
 			return nil, err
 		}
 	}

@@ -95,7 +95,7 @@ func (d *daemon) start() error {
 	d.cmd = exec.Command(d.command[0], d.command[1:]...)
 	d.cmd.Env, d.cmd.Dir, d.cmd.Stdout, d.cmd.Stderr = append(os.Environ(), d.env...), d.dir, log, log
 	// A process group of its own: what ends us shall not end it half.
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return d.cmd.Start()
 }
 

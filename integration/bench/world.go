@@ -28,14 +28,13 @@ const (
 
 // Options are for a run.
 type Options struct {
-	Dir    string // for everything that the servers have; made, and removed at the end
+	Dir    string // for everything that the servers have; made, and left with their logs
 	Kpopd  string // the program
 	Size   Size
 	Rounds int
 	Only   string    // a regular expression that scenarios' names must match; empty: all
 	Peers  bool      // Cyrus and Dovecot too
 	Before string    // another build of kpopd, to be measured as a peer is; may be empty
-	Keep   bool      // leave Dir as it is at the end, with every server's log
 	Log    io.Writer // what happens
 }
 
@@ -355,7 +354,7 @@ func (w *World) enter(s *server, p *proof, secure bool, buffer int) (*session, e
 	return c, nil
 }
 
-// close ends and removes everything.
+// close ends everything. The directory is the caller's to remove.
 func (w *World) close() error {
 	var errs []error
 	for _, s := range w.servers {
@@ -370,9 +369,5 @@ func (w *World) close() error {
 	if w.quick != "" {
 		errs = append(errs, os.RemoveAll(w.quick))
 	}
-	if w.options.Keep {
-		w.say("%s is left to look into", w.options.Dir)
-		return errors.Join(errs...)
-	}
-	return errors.Join(append(errs, os.RemoveAll(w.options.Dir))...)
+	return errors.Join(errs...)
 }

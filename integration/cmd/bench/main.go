@@ -34,6 +34,7 @@ type run struct {
 	out      string
 	check    string
 	renew    bool
+	stay     bool
 }
 
 func command() *cobra.Command {
@@ -50,7 +51,7 @@ func command() *cobra.Command {
 	f.StringVar(&r.options.Kpopd, "kpopd", "", "the daemon's program; default: kpopd beside this one")
 	f.StringVar(&r.options.Before, "before", "", "another build of kpopd, measured beside this one")
 	f.StringVar(&r.options.Dir, "dir", "", "where servers and mail lie during the run; default: a new one in /var/tmp")
-	f.BoolVar(&r.options.Keep, "keep", false, "leave that directory as it is, with every server's log")
+	f.BoolVar(&r.stay, "keep", false, "leave that directory as it is, with every server's log")
 	f.StringVar(&r.out, "out", "bench", "where the reports are written")
 	f.StringVar(&r.document, "document", "", "a document that takes the tables in between its marks")
 	f.StringVar(&r.check, "check", "", "a file of ratios that must not have grown by more than a quarter")
@@ -75,6 +76,10 @@ func (r *run) run(ctx context.Context) (err error) {
 		if o.Dir, err = os.MkdirTemp("/var/tmp", "kpopd-bench"); err != nil {
 			return err
 		}
+	}
+	if !r.stay {
+		// Last of all: a hundred thousand files are not gone at once.
+		defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
 	}
 	report, err := bench.Run(ctx, *o)
 	if err != nil {
