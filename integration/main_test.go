@@ -22,6 +22,7 @@ var realm *integration.Realm
 var negotiate int
 
 const extraTOML = `failure_delay = "1ms"
+drain_timeout = "3s"
 
 [listen.negotiate]
 address = "127.0.0.1:%d"
