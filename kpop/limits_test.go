@@ -2,6 +2,7 @@ package kpop_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kpopd/kpopd/kpop"
 	"github.com/kpopd/kpopd/mailstore"
@@ -151,6 +154,41 @@ func TestClientTakesNoOutput(t *testing.T) {
 	eventually(t, "closed", func() bool { return len(r.server.Sessions()) == 0 })
 	if store.opened.Load() != 0 {
 		t.Error("the maildrop is still held")
+	}
+}
+
+// TestSlowClientIsServed: who takes a little at a time keeps the connection,
+// however long one piece of the message lasts.
+func TestSlowClientIsServed(t *testing.T) {
+	t.Parallel()
+	const piece = 32 << 10
+	small := func(option int) func(string, string, syscall.RawConn) error {
+		return func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, piece) })
+		}
+	}
+	store := newStore().fill("alice", strings.Repeat("line\r\n", 2<<20/6))
+	store.toFiles(t, "alice")
+	r := newRig(t, store, func(s *kpop.Server, _ *kpop.Port) { s.Limits.WriteTimeout = 2 * time.Second })
+	l, err := (&net.ListenConfig{Control: small(unix.SO_SNDBUF)}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = r.server.Serve(context.Background(), l, r.port) }()
+	nc, err := (&net.Dialer{Control: small(unix.SO_RCVBUF)}).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_, _ = io.WriteString(nc, "USER alice\r\nPASS "+secret+"\r\nRETR 1\r\n")
+	pace := time.NewTicker(100 * time.Millisecond) // a MiB in three seconds
+	defer pace.Stop()
+	var all []byte
+	for buffer := make([]byte, piece); !bytes.HasSuffix(all, []byte("\r\n.\r\n")); <-pace.C {
+		n, err := nc.Read(buffer)
+		if all = append(all, buffer[:n]...); err != nil {
+			t.Fatalf("after %d octets: %v", len(all), err)
+		}
 	}
 }
 

@@ -271,21 +271,34 @@ func (t *transaction) sendRange(b fileBlock, from, to int64, d *dotWriter) error
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if _, err := b.file.Seek(from, io.SeekStart); err != nil {
-		return fmt.Errorf("kpop: seek: %w", err)
+	for from < to {
+		sent, err := t.sendSome(b.file, from, to)
+		from += sent
+		d.octets += sent
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendSome lets the kernel send until the deadline. A client that took anything
+// meanwhile is slow, not gone: the rest goes out under a new one.
+func (t *transaction) sendSome(file *os.File, from, to int64) (int64, error) {
+	if _, err := file.Seek(from, io.SeekStart); err != nil {
+		return 0, fmt.Errorf("kpop: seek: %w", err)
 	}
 	t.limitWrite()
-	sent, err := t.tcp.ReadFrom(&io.LimitedReader{R: b.file, N: to - from})
+	sent, err := t.tcp.ReadFrom(&io.LimitedReader{R: file, N: to - from})
 	t.sent.Add(sent)
-	if err != nil {
+	switch {
+	case err == nil && sent == 0:
+		return 0, fmt.Errorf("kpop: %w at octet %d", errShort, from)
+	case err != nil && (sent == 0 || !errors.Is(err, os.ErrDeadlineExceeded)):
 		t.wrErr = err
-		return err
+		return sent, err
 	}
-	if sent < to-from {
-		return fmt.Errorf("kpop: %w at octet %d", errShort, from+sent)
-	}
-	d.octets += sent
-	return nil
+	return sent, nil
 }
 
 // refuse logs why a message cannot be had and says so to the client.

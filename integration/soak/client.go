@@ -21,8 +21,13 @@ import (
 	"github.com/kpopd/kpopd/krb5conf"
 )
 
-// patience is the longest that one answer may take; a storm may make it long.
-const patience = time.Minute
+// patience is the longest that one answer may take; a storm may make it long. A
+// reader whose small window was full may have to wait for TCP's next probe, which
+// comes after two minutes at the latest.
+const (
+	patience = time.Minute
+	stall    = 3 * time.Minute
+)
 
 // A ticket is the robot's, got once; each login makes an authenticator of its
 // own.
@@ -119,6 +124,7 @@ func (c *client) reply() error {
 }
 
 func (c *client) do(command string) error {
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
 		return err
 	}
@@ -203,12 +209,14 @@ func (x *run) read(ctx context.Context, i int) {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetReadBuffer(4 << 10)
 	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // it may be in a stall
+	defer stop()
 	buffer := make([]byte, 128)
 	for ctx.Err() == nil {
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(stall))
 		n, err := c.in.Read(buffer)
 		x.octets.Add(int64(n))
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			x.failed("slow reader %d: %v", i, err)
 			return
 		}
