@@ -68,9 +68,10 @@ func Prepare(ctx context.Context, r *integration.Realm, c Crowd) error {
 		return err
 	}
 	acting := "[identity]\nacting = [ { who = \"" + robot + "\", for = [\"*\"] } ]\n"
-	text := strings.Replace(string(b), "[identity]\n", acting, 1)
-	if text == string(b) {
-		return errors.New("soak: the realm's configuration has no [identity]")
+	// Those at rest say nothing for longer than the autologout of RFC 1939 section 3.
+	text := strings.NewReplacer("[identity]\n", acting, "[limits]\n", "[limits]\nidle_timeout = \"1h\"\n").Replace(string(b))
+	if !strings.Contains(text, acting) || !strings.Contains(text, "idle_timeout") {
+		return errors.New("soak: the realm's configuration has no [identity] or no [limits]")
 	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
