@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,10 @@ type Acceptor struct {
 	Rand io.Reader        // nil: crypto/rand
 	Log  *slog.Logger     // nil: nothing is logged
 
+	// Panicked is told of each fault of this package that was caught, with the
+	// stack; the login it met was refused. For metrics; nil: nobody is.
+	Panicked func(value any, stack []byte)
+
 	ring atomic.Pointer[keyring]
 }
 
@@ -87,6 +92,16 @@ func (a *Acceptor) log() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return a.Log
+}
+
+// caught makes a refusal of a panic p, which came while doing what doing says.
+func (a *Acceptor) caught(doing string, p any) *Refusal {
+	stack := debug.Stack()
+	a.log().Error("panic", "in", "krb5: "+doing, "value", fmt.Sprint(p), "stack", string(stack))
+	if a.Panicked != nil {
+		a.Panicked(p, stack)
+	}
+	return refuse(idInternal)
 }
 
 // Validate says at start what would make every login fail, and warns of keys
@@ -161,8 +176,7 @@ func (c *Context) Principal() string { return PrincipalText(c.Client, c.Realm) }
 func (a *Acceptor) Accept(ctx context.Context, message []byte, use Use, remote net.Addr) (c *Context, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.log().Error("krb5: panic while verifying an AP-REQ", "panic", fmt.Sprint(p))
-			c, err = nil, refuse(idInternal)
+			c, err = nil, a.caught("verifying an AP-REQ", p)
 		}
 	}()
 	req, err := parse(message)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 
@@ -90,8 +89,7 @@ type gs2Exchange struct {
 func (e *gs2Exchange) Next(ctx context.Context, response []byte) (challenge []byte, id *auth.Identity, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			e.m.acceptor.log().Error("krb5: panic in GS2", "panic", fmt.Sprint(p))
-			challenge, id, err = nil, nil, refuse(idInternal)
+			challenge, id, err = nil, nil, e.m.acceptor.caught("GS2", p)
 		}
 		if err != nil || id != nil {
 			e.over = true

@@ -49,8 +49,7 @@ type KPOP struct {
 func (k *KPOP) Receive(ctx context.Context, c net.Conn, peer auth.Peer) (id *auth.Identity, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			k.Acceptor.log().Error("krb5: panic in KPOP", "panic", fmt.Sprint(p))
-			id, err = nil, refuse(idInternal)
+			id, err = nil, k.Acceptor.caught("KPOP", p)
 		}
 	}()
 	timeout := k.Timeout

@@ -209,9 +209,15 @@ func TestKPOPFailsClosed(t *testing.T) {
 		t.Errorf("%v %v", id, err)
 	}
 	checkKRBError(t, out[1:], 60)
-	a.Replay = nil // a nil interface panics inside: caught, refused
+	a.Replay = nil // a nil interface panics inside: caught, refused, told
+	told := 0
+	a.Panicked = func(value any, stack []byte) {
+		if told++; value == nil || !bytes.Contains(stack, []byte("checkReplay")) {
+			t.Errorf("told of %v at\n%s", value, stack)
+		}
+	}
 	_, id, err = talk(t, &krb5.KPOP{Acceptor: a}, append([]byte(preamble), field(newForge(t, kt, 18).apReq(t))...))
-	if id != nil || refusal(err).ID != "KP-126" {
-		t.Errorf("%v %v", id, err)
+	if id != nil || refusal(err).ID != "KP-126" || told != 1 {
+		t.Errorf("%v %v, told %d times", id, err, told)
 	}
 }

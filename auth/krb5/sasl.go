@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"unicode/utf8"
@@ -87,8 +86,7 @@ type exchange struct {
 func (e *exchange) Next(ctx context.Context, response []byte) (challenge []byte, id *auth.Identity, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			e.m.acceptor.log().Error("krb5: panic in GSSAPI", "panic", fmt.Sprint(p))
-			challenge, id, err = nil, nil, refuse(idInternal)
+			challenge, id, err = nil, nil, e.m.acceptor.caught("GSSAPI", p)
 		}
 		if err != nil || id != nil {
 			e.over = true

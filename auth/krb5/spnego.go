@@ -2,7 +2,6 @@ package krb5
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 
@@ -40,8 +39,7 @@ type spnegoExchange struct {
 func (e *spnegoExchange) Next(ctx context.Context, response []byte) (challenge []byte, id *auth.Identity, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			e.m.acceptor.log().Error("krb5: panic in GSS-SPNEGO", "panic", fmt.Sprint(p))
-			challenge, id, err = nil, nil, refuse(idInternal)
+			challenge, id, err = nil, nil, e.m.acceptor.caught("GSS-SPNEGO", p)
 		}
 		if err != nil || id != nil {
 			e.over = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type Directory struct {
 	group      *group
 	limits     Limits
 	log        *slog.Logger
+	panicked   func(value any, stack []byte)
 
 	byUser, byPrincipal, byHost *template
 
@@ -42,12 +44,15 @@ func New(o Options) (*Directory, error) {
 	if len(o.Connect.Servers) == 0 {
 		return nil, errors.New("ldapdir: no servers")
 	}
-	d := &Directory{search: o.Search, attributes: o.Attributes, limits: o.Limits.orDefaults(), log: o.Log}
+	d := &Directory{search: o.Search, attributes: o.Attributes, limits: o.Limits.orDefaults(), log: o.Log, panicked: o.Panicked}
 	if d.log == nil {
 		d.log = slog.Default()
 	}
 	if o.Observe == nil {
 		o.Observe = func(string, string, time.Duration, error) {}
+	}
+	if d.panicked == nil {
+		d.panicked = func(any, []byte) {}
 	}
 	if o.Attributes.Mailbox == "" {
 		return nil, errors.New("ldapdir: no mailbox attribute")
@@ -65,6 +70,7 @@ func New(o Options) (*Directory, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.panicked = d.panicked
 		d.dialer.servers = append(d.dialer.servers, s)
 	}
 	d.pool, d.cache = newPool(d.dialer, d.limits), newCache(o.Cache.orDefaults())
@@ -166,6 +172,7 @@ func (a *answer) result(err error) (rules.Entry, error) {
 func (d *Directory) fetch(ctx context.Context, key, filter string, v values, trace rules.Trace) (a *answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			d.panicked(p, debug.Stack())
 			a, err = nil, fmt.Errorf("ldapdir: %w: panic: %v", auth.ErrTemporary, p)
 		}
 	}()

@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-ldap/ldap/v3"
 	"go.uber.org/goleak"
 
 	"github.com/kpopd/kpopd/auth"
@@ -401,6 +403,23 @@ func TestRest(t *testing.T) {
 	}
 	if status := d.Ping(t.Context()); !status[0].Resting || status[0].Err == nil {
 		t.Errorf("%+v", status)
+	}
+}
+
+// TestPanicIsTold: a fault over a connection is an error of this lookup, and is
+// counted.
+func TestPanicIsTold(t *testing.T) {
+	t.Parallel()
+	o := options(newFake(t).url())
+	o.Connect.Bind = func(context.Context, *ldap.Conn, string) error { panic("bind fell over") }
+	var told atomic.Int64
+	o.Panicked = func(value any, stack []byte) {
+		if told.Add(1); value != "bind fell over" || len(stack) == 0 {
+			t.Errorf("told of %v at %s", value, stack)
+		}
+	}
+	if got := find(t, open(t, o), "alice"); got != "temporary" || told.Load() == 0 {
+		t.Errorf("%s, told %d times", got, told.Load())
 	}
 }
 

@@ -22,6 +22,10 @@ type Options struct {
 
 	// Observe is told of each connect and search, for metrics; nil: nobody.
 	Observe func(server, operation string, took time.Duration, err error)
+
+	// Panicked is told of each fault over a server's answer that was caught, with
+	// the stack; the question it met counts as not answered. nil: nobody is.
+	Panicked func(value any, stack []byte)
 }
 
 // A Bind authenticates a fresh connection to the server of the given host name.

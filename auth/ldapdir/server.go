@@ -23,6 +23,7 @@ type server struct {
 	tls      *tls.Config // nil: no TLS
 	startTLS bool
 	breaker  breaker
+	panicked func(value any, stack []byte)
 }
 
 // parseServer reads a URL and refuses what would show passwords and decisions

@@ -31,7 +31,9 @@ func (s *session) do(ctx context.Context, operation func(*ldap.Conn) error) (err
 	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // it is being given up
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: panic: %v\n%s", errConnection, p, debug.Stack())
+			stack := debug.Stack()
+			s.server.panicked(p, stack)
+			err = fmt.Errorf("%w: panic: %v\n%s", errConnection, p, stack)
 		}
 		if !stop() && err == nil {
 			err = fmt.Errorf("%w: %w", errConnection, ctx.Err())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,10 @@ type KDC struct {
 	// Observe is told of each exchange with the KDC, for metrics; nil: nobody.
 	// err is nil when the password was right.
 	Observe func(took time.Duration, err error)
+
+	// Panicked is told of each fault over a KDC's answer that was caught, with the
+	// stack; the login it met was refused. nil: nobody is.
+	Panicked func(value any, stack []byte)
 
 	avoid avoided
 }
@@ -95,7 +100,11 @@ func plainPassword(password string) bool {
 func (k *KDC) ask(ctx context.Context, user, password string) (detail []slog.Attr, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			k.Log.Error("panic while reading a KDC's answer", "panic", panicText(p))
+			stack := debug.Stack()
+			k.Log.Error("panic", "in", "password: reading a KDC's answer", "value", panicText(p), "stack", string(stack))
+			if k.Panicked != nil {
+				k.Panicked(panicText(p), stack)
+			}
 			err = fmt.Errorf("password: malformed answer from the KDC: %w", auth.ErrTemporary)
 		}
 	}()

@@ -347,9 +347,11 @@ func TestCheckWithoutOurKey(t *testing.T) {
 	if _, err := attempt(t, k, "alice", sesame); !errors.Is(err, auth.ErrTemporary) || !strings.Contains(fmt.Sprint(err), "no key of pop/mail.r.test with kvno 1 and enctype 18") {
 		t.Errorf("got %v", err)
 	}
-	k.Keys = func() *keytab.Keytab { return nil } // a panic is a refusal
-	if _, err := attempt(t, k, "alice", sesame); !errors.Is(err, auth.ErrTemporary) {
-		t.Errorf("no keytab at all gives %v", err)
+	k.Keys = func() *keytab.Keytab { return nil } // a panic is a refusal, and is told
+	told := 0
+	k.Panicked = func(any, []byte) { told++ }
+	if _, err := attempt(t, k, "alice", sesame); !errors.Is(err, auth.ErrTemporary) || told != 1 {
+		t.Errorf("no keytab at all gives %v, told %d times", err, told)
 	}
 }
 

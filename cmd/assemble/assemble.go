@@ -44,6 +44,7 @@ type Hooks struct {
 	KDC      func(took time.Duration, err error)
 	LDAP     func(server, operation string, took time.Duration, err error)
 	LockWait func(took time.Duration)
+	Panicked func(value any, stack []byte) // a fault that a room caught itself
 }
 
 // NewLogger writes to standard error as the section says.

@@ -39,7 +39,7 @@ func (d *Daemon) kerberos() error {
 	}
 	d.Acceptor = &krb5.Acceptor{
 		Keys: d.Keytab.Current, Services: k.Services, Realms: k.TrustedRealms, Skew: k.ClockSkew,
-		CheckAddresses: k.CheckAddresses, Rand: rand.Reader, Log: d.Log,
+		CheckAddresses: k.CheckAddresses, Rand: rand.Reader, Log: d.Log, Panicked: d.hooks.Panicked,
 		Replay: krb5.NewReplayCache(0), // the journal is opened when serving begins
 	}
 	if d.before != nil {

@@ -38,7 +38,7 @@ func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 			Lookup: 2 * (c.ConnectTimeout + c.Timeout), // with its retry
 		},
 		Cache: ldapdir.CacheLimits{Entries: c.Cache.Entries, Found: c.Cache.Found, NotFound: c.Cache.NotFound, Stale: stale(c.Cache.Stale)},
-		Log:   d.Log, Observe: d.hooks.LDAP,
+		Log:   d.Log, Observe: d.hooks.LDAP, Panicked: d.hooks.Panicked,
 	})
 }
 

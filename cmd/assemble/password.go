@@ -26,7 +26,7 @@ func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 	k := &password.KDC{
 		Realm: d.Profile.DefaultRealm(), Service: d.service(), Config: d.Profile.Client, Keys: d.Keytab.Current,
 		Timeout: d.Config.Password.Timeout, Slots: make(chan struct{}, d.Config.Password.Concurrent), Log: d.Log,
-		UDPLimit: d.Profile.UDPLimit(), Observe: d.hooks.KDC,
+		UDPLimit: d.Profile.UDPLimit(), Observe: d.hooks.KDC, Panicked: d.hooks.Panicked,
 	}
 	return d.names().Strip(d.Limiter.Guard(k.Check)), nil
 }

@@ -104,7 +104,7 @@ func giveUpRoot(c *config.Config, l *logs.Logs) error {
 
 func build(file string, c *config.Config, l *logs.Logs) (*daemon, error) {
 	m := metrics.New(version)
-	built, err := assemble.BuildObserved(c, l.Log, assemble.Hooks{KDC: m.KDC, LDAP: m.LDAP, LockWait: m.LockWait})
+	built, err := assemble.BuildObserved(c, l.Log, assemble.Hooks{KDC: m.KDC, LDAP: m.LDAP, LockWait: m.LockWait, Panicked: m.Panicked})
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func (m *Metrics) sessionCounters() {
 	m.sessions = m.gauge("sessions", "Open connections.", "listener")
 	m.loggedIn = m.gauge("sessions_logged_in", "Open connections that have a maildrop.", "listener")
 	m.duration = m.histogram("session_seconds", "From connecting to the end.", long).WithLabelValues()
-	m.panics = m.counter("panics_total", "Faults of kpopd that ended one session.").WithLabelValues()
+	m.panics = m.counter("panics_total", "Faults of kpopd that were caught: each ended one session, login or question to a directory.").WithLabelValues()
 }
 
 func (m *Metrics) loginCounters() {
@@ -120,6 +120,9 @@ func (m *Metrics) KDC(took time.Duration, err error) {
 func (m *Metrics) LDAP(server, operation string, took time.Duration, err error) {
 	m.ldap.WithLabelValues(server, operation, result(err)).Observe(took.Seconds())
 }
+
+// Panicked counts a fault that was caught.
+func (m *Metrics) Panicked(any, []byte) { m.panics.Inc() }
 
 // LockWait counts a wait for a lock of the spool.
 func (m *Metrics) LockWait(took time.Duration) { m.lockWait.Observe(took.Seconds()) }

@@ -42,6 +42,7 @@ func busy() *metrics.Metrics {
 	o.Command("RETR", time.Millisecond)
 	o.Ended(s, "quit")
 	o.Panic("fault", nil)
+	m.Panicked("fault in a login", nil)
 	m.KDC(time.Second, nil)
 	m.LDAP("ldap://a", "search", time.Second, errors.New("down"))
 	m.LockWait(time.Millisecond)
@@ -94,7 +95,7 @@ func TestValues(t *testing.T) {
 		`kpopd_octets_total{kind="sent"}`:                                                     900,
 		`kpopd_octets_total{kind="retrieved"}`:                                                700,
 		`kpopd_octets_total{kind="deleted"}`:                                                  300,
-		`kpopd_panics_total`:                                                                  1,
+		`kpopd_panics_total`:                                                                  2,
 		`kpopd_kdc_seconds_count{result="ok"}`:                                                1,
 		`kpopd_ldap_seconds_count{operation="search",result="error",server="ldap://a"}`:       1,
 		`kpopd_delivery_seconds_count{result="over quota"}`:                                   1,

@@ -19,7 +19,7 @@ func (m *Metrics) Observer() kpop.Observer {
 		Refused:    m.refused,
 		Command:    func(verb string, took time.Duration) { m.commands.WithLabelValues(verb).Observe(took.Seconds()) },
 		Ended:      m.ended,
-		Panic:      func(any, []byte) { m.panics.Inc() },
+		Panic:      m.Panicked,
 	}
 }
 
