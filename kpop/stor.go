@@ -54,6 +54,9 @@ const (
 // Read implements io.Reader. When the connection ends before the end mark it
 // fails: nothing of the message may be kept.
 func (d *dataReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	n := 0
 	for n == 0 && !d.over {
 		if d.err != nil {
@@ -95,10 +98,11 @@ func (d *dataReader) fill() error {
 	return nil
 }
 
-// take moves octets from the connection's buffer to p.
+// take moves octets from the connection's buffer to p, which may be as short as
+// one octet: a store that fills a block asks for its last one alone.
 func (d *dataReader) take(p []byte) (n int) {
 	c := d.conn
-	for c.r < c.w && n+1 < len(p) && !d.over { // a step writes two octets at most
+	for c.r < c.w && n < len(p) && !d.over {
 		b := c.in[c.r]
 		c.r++
 		switch {
@@ -111,9 +115,9 @@ func (d *dataReader) take(p []byte) (n int) {
 		case d.at != inLine && d.at != lineStart && b == '\n':
 			d.over = true
 			continue
-		case d.at == lineDotCR:
-			p[n] = '\r'
-			n++
+		case d.at == lineDotCR: // the CR that was held back; b is looked at again
+			c.r--
+			b = '\r'
 		}
 		p[n] = b
 		n++
