@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/kpopd/kpopd/cmd/assemble"
 	"github.com/kpopd/kpopd/cmd/config"
+	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus"
 )
 
@@ -41,6 +43,7 @@ virtdomains, and a folder of hers alice+folder.`,
 type spool struct {
 	file   string
 	json   bool
+	listed bool // all maildrops are worked on, in the order of the list
 	config *config.Config
 	store  *cyrus.Store
 }
@@ -91,7 +94,18 @@ func (o *spool) named(cmd *cobra.Command, args []string) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil
 	}
+	o.listed = true
 	return o.store.Mailboxes(cmd.Context())
+}
+
+// gone tells whether what is wrong with a maildrop is that it was dropped or
+// renamed after the list had been read, which is nobody's fault.
+func (o *spool) gone(cmd *cobra.Command, name string, err error) bool {
+	if !o.listed || !errors.Is(err, mailstore.ErrUnknown) {
+		return false
+	}
+	names, err := o.store.Mailboxes(cmd.Context())
+	return err == nil && !slices.Contains(names, name)
 }
 
 func (o *spool) jsonFlag(c *cobra.Command) *cobra.Command {

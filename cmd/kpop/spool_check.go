@@ -67,7 +67,7 @@ func (o *spool) examineList(cmd *cobra.Command, args []string) ([]report, error)
 func (o *spool) examine(cmd *cobra.Command, name string) report {
 	r := report{Login: name, Faults: []cyrus.FaultError{}}
 	faults, err := o.store.Check(cmd.Context(), name)
-	if err != nil {
+	if err != nil && !o.gone(cmd, name, err) {
 		r.Error = strings.TrimPrefix(err.Error(), "cyrus: ")
 		return r
 	}

@@ -85,7 +85,7 @@ func (o *spool) expireAll(cmd *cobra.Command, names []string, do func(string) (c
 	failed := 0
 	for _, name := range names {
 		done, err := do(name)
-		if err != nil {
+		if err != nil && !o.gone(cmd, name, err) {
 			failed++
 			_ = bar.Clear() // it is drawn again by Add
 			fmt.Fprintf(cmd.ErrOrStderr(), "kpop: %s: %v\n", name, err)

@@ -16,7 +16,7 @@ func (o *spool) list() *cobra.Command {
 	return o.jsonFlag(&cobra.Command{
 		Use: "list", Short: "list all maildrops with what they hold", Args: cobra.NoArgs,
 		RunE: o.run(func(cmd *cobra.Command, _ []string) error {
-			names, err := o.store.Mailboxes(cmd.Context())
+			names, err := o.named(cmd, nil)
 			if err != nil {
 				return err
 			}
@@ -24,6 +24,9 @@ func (o *spool) list() *cobra.Command {
 			broken := 0
 			for _, name := range names {
 				summary, err := o.store.Summary(cmd.Context(), name)
+				if o.gone(cmd, name, err) {
+					continue
+				}
 				if err != nil {
 					broken++
 					fmt.Fprintf(cmd.ErrOrStderr(), "kpop: %s: %v\n", name, err)

@@ -19,7 +19,7 @@ import (
 // records of each must tell the same (Cyrus 3.6), and the partitions, whose
 // directories must be in it. Mailboxes themselves are Check's.
 func (s *Store) CheckList(ctx context.Context) ([]FaultError, error) {
-	l := &listChecker{store: s, path: s.conf.Databases.Mailboxes.Path, byID: map[string]imapdconf.Name{}, known: map[string]bool{}}
+	l := newListChecker(s)
 	err := cyrusdb.View(ctx, s.conf.Databases.Mailboxes, l.records)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -29,7 +29,7 @@ func (s *Store) CheckList(ctx context.Context) ([]FaultError, error) {
 	case err != nil:
 		return nil, told(err)
 	}
-	return l.faults, told(l.directories())
+	return l.faults, told(l.directories(ctx))
 }
 
 // A listChecker collects the faults.
@@ -39,6 +39,10 @@ type listChecker struct {
 	byID   map[string]imapdconf.Name // from the records by name
 	known  map[string]bool           // uniqueids of any record
 	faults []FaultError
+}
+
+func newListChecker(s *Store) *listChecker {
+	return &listChecker{store: s, path: s.conf.Databases.Mailboxes.Path, byID: map[string]imapdconf.Name{}, known: map[string]bool{}}
 }
 
 func (l *listChecker) faulty(path, format string, args ...any) {
@@ -88,12 +92,6 @@ func (l *listChecker) byName(key string, value []byte) {
 	if e.UniqueID == "" || e.Flags&(cyrusdb.TypeIntermediate|cyrusdb.TypeDeleted) != 0 {
 		return
 	}
-	if e.Flags&cyrusdb.TypeDeleted != 0 {
-		// The trace of a former mailbox: after a RENAME Cyrus leaves one with
-		// the uniqueid that the mailbox has under its new name.
-		l.known[e.UniqueID] = true
-		return
-	}
 	if other, twice := l.byID[e.UniqueID]; twice {
 		l.faulty(l.path, "%s and %s have the same uniqueid %s", other, name, e.UniqueID)
 	}
@@ -110,6 +108,9 @@ func (l *listChecker) byUniqueID(id string, value []byte) {
 		return // the trace of a former mailbox
 	}
 	switch name, found := l.byID[id]; {
+	case !found && len(e.Name.Parts) > 0 && e.Name.Parts[0] == l.store.conf.Names.DeletedPrefix:
+		// Of a mailbox that cyr_expire has dropped after its DELETE nothing
+		// is left but this record (Cyrus 3.6).
 	case !found:
 		l.faulty(l.path, "the uniqueid %s is said to be %s, which has no such record", id, e.Name)
 	case !name.Equal(e.Name):
@@ -119,7 +120,7 @@ func (l *listChecker) byUniqueID(id string, value []byte) {
 
 // directories looks for those of mailboxes that nobody knows, where directories
 // are named by uniqueid.
-func (l *listChecker) directories() error {
+func (l *listChecker) directories(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(l.store.conf.Layout.Partitions)) {
 		root := filepath.Join(l.store.conf.Layout.Partitions[name].Root, "uuid")
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -133,7 +134,9 @@ func (l *listChecker) directories() error {
 			if !d.IsDir() || strings.Count(rest, "/") < 2 {
 				return nil
 			}
-			l.directory(path, d.Name())
+			if !l.known[d.Name()] && !l.madeMeanwhile(ctx, path, d.Name()) {
+				l.directory(path)
+			}
 			return fs.SkipDir
 		})
 		if err != nil {
@@ -143,10 +146,30 @@ func (l *listChecker) directories() error {
 	return nil
 }
 
-func (l *listChecker) directory(path, id string) {
-	if l.known[id] {
-		return
+// madeMeanwhile tells whether a directory is of a mailbox that was made or
+// dropped after the list had been read: whoever does that holds the mailbox's
+// lock until the list says so.
+func (l *listChecker) madeMeanwhile(ctx context.Context, path, id string) (made bool) {
+	lock, err := l.store.conf.MailboxLock(imapdconf.Mailbox{UniqueID: id})
+	if err != nil {
+		return false // no mailbox has such an id
 	}
+	m := &mailbox{store: l.store}
+	defer m.release()
+	if err := m.lock(ctx, lock, false); err != nil {
+		return false
+	}
+	err = cyrusdb.View(ctx, l.store.conf.Databases.Mailboxes, func(r cyrusdb.Reader) error {
+		_, made, err = r.Get([]byte("I" + id))
+		return err
+	})
+	if _, gone := os.Lstat(path); errors.Is(gone, fs.ErrNotExist) {
+		return true
+	}
+	return made && err == nil
+}
+
+func (l *listChecker) directory(path string) {
 	what := "empty"
 	if head, err := os.ReadFile(filepath.Join(path, "cyrus.header")); err == nil {
 		what = "of an unreadable header"

@@ -47,6 +47,12 @@ func TestCheckList(t *testing.T) {
 			os.RemoveAll(s.conf.Layout.Partitions["default"].Root)
 		}, ""},
 		"former mailbox": {func(t *testing.T, s *Store) { put(t, s, "Iold", "%(T ed N user\x1fcarol P default V 1)") }, ""},
+		"dropped by cyr_expire": {func(t *testing.T, s *Store) {
+			put(t, s, "Iold", "%(T e N DELETED\x1fuser\x1fcarol\x1f6B0DE453 P default V 1 H (%(N user\x1fcarol V 1 T ed)))")
+		}, ""},
+		"dropped, of another prefix": {func(t *testing.T, s *Store) {
+			put(t, s, "Iold", "%(T e N REMOVED\x1fuser\x1fcarol\x1f6B0DE453 P default V 1)")
+		}, "is said to be REMOVED.user.carol.6B0DE453, which has no such record"},
 		"directory": {func(t *testing.T, s *Store) {
 			from := directory(t, s, "alice")
 			to := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(from))), "x", "y", "xyz")
@@ -83,5 +89,22 @@ func TestCheckListOfCyrus(t *testing.T) {
 		if faults, err := s.CheckList(context.Background()); err != nil || len(faults) != 0 {
 			t.Errorf("%s: %v, %v", fixture, faults, err)
 		}
+	}
+}
+
+// TestCheckListMeanwhile: a mailbox that is made while the list is examined is no
+// fault.
+func TestCheckListMeanwhile(t *testing.T) {
+	t.Parallel()
+	s, ctx := newMailbox(t), context.Background()
+	l := newListChecker(s)
+	if err := cyrusdb.View(ctx, s.conf.Databases.Mailboxes, l.records); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateMailbox(ctx, "erin"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.directories(ctx); err != nil || len(l.faults) != 0 {
+		t.Errorf("%v, %v", l.faults, err)
 	}
 }
