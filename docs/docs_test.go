@@ -14,7 +14,9 @@ package docs_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,9 +24,37 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
+
 	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/integration"
 )
+
+// onScreen, when it is set, makes of this test the program of its arguments, on a
+// terminal: script(1) without a terminal of its own loses one in many.
+const onScreen = "KPOPD_DOCS_SCREEN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(onScreen) == "" {
+		os.Exit(m.Run())
+	}
+	if err := runOnScreen(exec.Command(os.Args[1], os.Args[2:]...)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// runOnScreen runs a program on a terminal of 24 lines and writes what it draws to
+// standard output.
+func runOnScreen(cmd *exec.Cmd) error {
+	screen, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
+	if err != nil {
+		return err
+	}
+	defer screen.Close()              //nolint:errcheck // nothing was written
+	_, _ = io.Copy(os.Stdout, screen) // ends with EIO when the program does
+	return cmd.Wait()
+}
 
 // documents are run in this order: installing makes what the others need.
 var documents = []string{"install.md", "clients.md", "operations.md", "migration.md", "security.md", "identity.md", "spool.md", "cyrus.md"}
@@ -170,6 +200,10 @@ func (r *reader) uninstall(t *testing.T) {
 // with an administrator's password, systemctl for one that manages the machine.
 func (r *reader) stubs(t *testing.T, bin string) {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
 		"kadmin": `out=$(/usr/sbin/kadmin.local -r REALM.TEST "$@" 2>&1); echo "$out"; case $out in *"while "*|*Usage:*) exit 1;; esac`,
 		"kinit":  `[ "$*" = alice ] && exec /usr/bin/kinit alice <"$HOME/alice.password"; exec /usr/bin/kinit "$@"`,
@@ -182,7 +216,7 @@ exec ` + bin + `/kpop "$@" $config $ports`,
 		"systemctl":  `case $1 in restart) exec ` + r.realm.Path("restart") + `;; reload) kill -HUP $(cat ` + r.realm.Path("kpopd.pid") + `);; esac`,
 		"journalctl": `cat ` + r.realm.Path("kpopd.log"),
 		"sudo":       `exec "$@"`,
-		"neomutt":    `TERM=xterm exec script -qec "timeout 20 /usr/bin/neomutt -F $HOME/.neomuttrc -e 'set wait_key=no quit=yes pop_delete=no' -e 'push q' $*" /dev/null </dev/null`,
+		"neomutt":    `TERM=xterm ` + onScreen + `=yes exec ` + self + ` /usr/bin/neomutt -F "$HOME/.neomuttrc" -e 'set wait_key=no quit=yes pop_delete=no' -e 'push q' "$@"`,
 		"fetchmail":  `exec /usr/bin/fetchmail -f "$HOME/.fetchmailrc" --nosyslog --pidfile "$HOME/fetchmail.pid" --idfile "$HOME/fetchids" "$@"`,
 		"mpop":       `exec /usr/bin/mpop -C "$HOME/.mpoprc" "$@"`,
 		"logger":     `exit 0`,

@@ -10,11 +10,10 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/creack/pty"
 
 	"github.com/kpopd/kpopd/integration"
 )
@@ -39,38 +38,15 @@ type terminal struct {
 	from int          // of the text drawn; what is before was waited for already
 }
 
-// openTerminal makes a pseudo-terminal of 80 columns and 24 lines.
-func openTerminal() (master, slave *os.File, err error) {
-	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	fd := int(master.Fd())
-	if err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err == nil {
-		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
-	}
-	n, nerr := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil || nerr != nil {
-		return nil, nil, fmt.Errorf("terminal: %w, %w, %w", err, nerr, master.Close())
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	return master, slave, err
-}
-
 // onTerminal starts a program; it is ended with the test.
 func onTerminal(t *testing.T, tool integration.Tool, name string, args ...string) *terminal {
 	t.Helper()
-	master, slave, err := openTerminal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slave.Close() //nolint:errcheck // the program has its own
 	ctx, cancel := context.WithTimeout(t.Context(), 3*screenTime)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(append(os.Environ(), tool.Env...), "TERM=xterm", "LINES=24", "COLUMNS=80", "LC_ALL=C.UTF-8")
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = tool.Dir, slave, slave, slave
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
+	cmd.Dir = tool.Dir
+	master, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
+	if err != nil {
 		cancel()
 		t.Fatal(err)
 	}
