@@ -10,15 +10,18 @@ import (
 	"strings"
 )
 
-// A Control section is the socket of kpop who, kick, stats, reload and trace.
+// A Control section is the socket of kpop who, kick, stats, reload and trace, and
+// that of the profiles.
 type Control struct {
 	Socket string `mapstructure:"socket"` // a path; empty: in the state directory; "none"
+	Pprof  string `mapstructure:"pprof"`  // a path; empty: nowhere
 }
 
 func (*Control) defaults() map[string]any { return nil }
 
 func (c *Control) check(f *faults, _ *Config) {
 	f.absolute("control.socket", strings.TrimPrefix(c.Socket, "none"), false)
+	f.absolute("control.pprof", c.Pprof, false)
 }
 
 // ControlSocket is where the daemon listens to its operator; empty: nowhere.
@@ -85,7 +88,8 @@ func (c *Config) NeedRestart(next *Config) []string {
 	fixed("kerberos.replay_journal", c.Kerberos.ReplayJournal == next.Kerberos.ReplayJournal)
 	fixed("spool", reflect.DeepEqual(c.Spool, next.Spool))
 	fixed("lmtp", reflect.DeepEqual(c.LMTP.fixed(), next.LMTP.fixed()))
-	fixed("control.socket", c.Control == next.Control)
+	fixed("control.socket", c.Control.Socket == next.Control.Socket)
+	fixed("control.pprof", c.Control.Pprof == next.Control.Pprof)
 	fixed("metrics.listen", c.Metrics == next.Metrics)
 	fixed("sandbox.landlock", c.Sandbox == next.Sandbox)
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(append(c.Listen.Names(), next.Listen.Names()...)))) {

@@ -39,7 +39,7 @@ func (d *daemon) confine() error {
 // socketDirs are where files are made or removed besides the spool.
 func (d *daemon) socketDirs() []string {
 	var dirs []string
-	for _, path := range []string{d.Config.ControlSocket(), d.Config.Log.Audit, d.Config.LMTP.Listen} {
+	for _, path := range []string{d.Config.ControlSocket(), d.Config.Control.Pprof, d.Config.Log.Audit, d.Config.LMTP.Listen} {
 		if filepath.IsAbs(path) {
 			dirs = append(dirs, filepath.Dir(path))
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/kpopd/kpopd/kpop"
 )
 
-// serveOperator answers kpop's questions and Prometheus until ctx ends; wait
+// serveOperator answers kpop's questions, pprof and Prometheus until ctx ends; wait
 // returns when the last answer is given.
 func (d *daemon) serveOperator(ctx context.Context) (wait func(), err error) {
 	var running sync.WaitGroup
@@ -29,6 +29,16 @@ func (d *daemon) serveOperator(ctx context.Context) (wait func(), err error) {
 		}}
 		running.Go(func() {
 			s.Serve(ctx, l)
+			_ = os.Remove(path)
+		})
+	}
+	if path := d.Config.Control.Pprof; path != "" {
+		l, err := control.Listen(path)
+		if err != nil {
+			return nil, err
+		}
+		running.Go(func() {
+			control.ServeProfiles(ctx, l, d.Log)
 			_ = os.Remove(path)
 		})
 	}
