@@ -8,7 +8,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 DIR     ?= demo
 
-.PHONY: all build deps demo realm realm-down test unit integration refusals lint race-cyrus bench-krb5 fuzz fuzz-short chaos soak bench bench-quick bin/bench check release deb test-docker clean
+.PHONY: all build deps demo realm realm-down test unit integration refusals lint thunderbird race-cyrus bench-krb5 fuzz fuzz-short chaos soak bench bench-quick bin/bench check release deb test-docker clean
 
 all: build
 
@@ -51,6 +51,10 @@ integration: deps build
 # of 200 tries of each.
 refusals: deps build
 	go test -tags integration -count=1 -timeout 30m -v -run TestRefusalsAreAlike ./integration -refusals 200
+
+# Thunderbird, without a screen, ten times on each port; make test lets it log in once.
+thunderbird: deps build
+	go test -tags integration -count=1 -timeout 2h -v -run 'TestClientMatrix/Thunderbird' ./integration -thunderbird 10
 
 # Everybody against everybody on one spool beside a live Cyrus, a minute in each
 # mode of expunging; then a QUIT cut off at each of its system calls. make test has

@@ -27,13 +27,16 @@ type clientRun struct {
 	dir  string
 }
 
-// matrix is every program of Debian that can log in with a ticket, over every
-// port and layer that it can speak; and libkrb5's own for two that Debian does
-// not ship.
-var matrix = []struct {
+// A matrixRow is one program on one port.
+type matrixRow struct {
 	name  string
 	fetch fetch
-}{
+}
+
+// matrix is every program of Debian that can log in with a ticket, over every
+// port and layer that it can speak; and libkrb5's own for two that Debian does
+// not ship. Thunderbird's rows are beside their program.
+var matrix = []matrixRow{
 	{"fetchmail KPOP", fetchmail(integration.FetchKPOP)},
 	{"fetchmail KPOP, STLS", fetchmail(integration.FetchKPOPSTLS)},
 	{"fetchmail SDPS over KPOP", fetchmail(integration.FetchSDPSKPOP)},
@@ -79,7 +82,7 @@ var matrix = []struct {
 func TestClientMatrix(t *testing.T) {
 	want := fill(t, "alice")
 	cache := cacheOf(t, "alice", "-f")
-	for _, c := range matrix {
+	for _, c := range slices.Concat(matrix, thunderbirdRows()) {
 		t.Run(c.name, func(t *testing.T) {
 			unlocked(t, "alice")
 			got := c.fetch(t, &clientRun{realm.Tool(cache), t.TempDir()})
@@ -371,14 +374,15 @@ func portOf(name string) int {
 }
 
 // mboxMessages splits a file that has a "From " line before each message and an
-// empty one between two; s-nail has one behind the last too.
+// empty one between two; s-nail and Thunderbird have one behind the last too.
 func mboxMessages(t *testing.T, path string) (out [][]byte) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range strings.Split("\n"+string(b), "\nFrom ")[1:] {
+	text := "\n" + strings.ReplaceAll(string(b), "\r\n", "\n")
+	for _, m := range strings.Split(text, "\nFrom ")[1:] {
 		_, m, _ = strings.Cut(m, "\n")
 		if strings.HasSuffix(m, ".\n\n") {
 			m = m[:len(m)-1]
