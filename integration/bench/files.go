@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"github.com/kpopd/kpopd/integration/page"
 )
 
 // Write puts the report into a directory, as NAME.json and NAME.md.
@@ -23,26 +24,8 @@ func (r *Report) Write(dir, name string) error {
 		os.WriteFile(filepath.Join(dir, name+".md"), []byte(r.Markdown()), 0o644)) //nolint:gosec // G306: as above
 }
 
-// The marks of the part of a document that is the program's.
-const (
-	beginMark = "<!-- bench: begin -->"
-	endMark   = "<!-- bench: end -->"
-)
-
 // Insert writes the tables into a document, between its marks.
-func (r *Report) Insert(document string) error {
-	b, err := os.ReadFile(document) //nolint:gosec // G304: the caller's
-	if err != nil {
-		return err
-	}
-	before, rest, begun := strings.Cut(string(b), beginMark)
-	_, after, ended := strings.Cut(rest, endMark)
-	if !begun || !ended {
-		return fmt.Errorf("bench: %s does not have the lines %s and %s", document, beginMark, endMark)
-	}
-	text := before + beginMark + "\n\n" + r.Markdown() + "\n" + endMark + after
-	return os.WriteFile(document, []byte(text), 0o644) //nolint:gosec // G306: a document
-}
+func (r *Report) Insert(document string) error { return page.Insert(document, "bench", r.Markdown()) }
 
 // kept are the ratios that a later run is held against, by scenario and figure.
 type kept map[string]float64

@@ -81,7 +81,7 @@ func TestInsert(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "performance.md")
 	r := sample()
-	if err := os.WriteFile(path, []byte("# Before\n"+beginMark+"\nold\n"+endMark+"\nafter\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("# Before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -94,7 +94,7 @@ func TestInsert(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	if !strings.HasPrefix(text, "# Before\n"+beginMark+"\n\nRun of ") || !strings.HasSuffix(text, endMark+"\nafter\n") ||
+	if !strings.HasPrefix(text, "# Before\n<!-- bench: begin -->\n\nRun of ") || !strings.HasSuffix(text, "<!-- bench: end -->\nafter\n") ||
 		strings.Contains(text, "old") || strings.Count(text, "| login | p99 | 5.00 ms |") != 1 {
 		t.Error(text)
 	}
