@@ -195,12 +195,18 @@ func CheckMailbox(s string) error {
 	return CheckUser(user)
 }
 
-// CheckFolder accepts a folder's name; levels are separated by dots.
+// CheckFolder accepts a folder's name; levels are separated by dots or slashes,
+// whichever the spool has. A comma is of modified UTF-7 (RFC 3501 section 5.1.3).
 func CheckFolder(s string) error {
-	if strings.HasPrefix(s, " ") || strings.HasSuffix(s, " ") || strings.HasSuffix(s, ".") {
-		return badName("folder %.64q begins or ends badly", s)
+	for level := range strings.SplitSeq(s, "/") {
+		if strings.HasPrefix(level, " ") || strings.HasSuffix(level, " ") || strings.HasSuffix(level, ".") {
+			return badName("folder %.64q begins or ends badly", s)
+		}
+		if err := checkName("folder", level, "._-$~#=&,'! "); err != nil {
+			return err
+		}
 	}
-	return checkName("folder", s, "._-$~#=&'! ")
+	return nil
 }
 
 // CheckHost accepts a host name.

@@ -18,7 +18,7 @@ type authorization struct {
 }
 
 var authorizationTable = table[*authorization]{
-	"USER": {least: 1, most: 1, shown: 1, utf8: true, run: (*authorization).userCommand},
+	"USER": {least: 1, most: 1, login: true, shown: 1, utf8: true, run: (*authorization).userCommand},
 	"PASS": {whole: true, utf8: true, run: (*authorization).pass},
 	"APOP": {least: 2, most: 2, shown: 1, utf8: true, run: (*authorization).apop},
 	"AUTH": {most: 2, shown: 1, run: (*authorization).auth},

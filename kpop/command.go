@@ -65,11 +65,22 @@ func (c *command) split() {
 
 func blank(b byte) bool { return b == ' ' || b == '\t' }
 
+// joinLogin makes the arguments one where they are a login name with a folder
+// (Cyrus popsubfolders): USER john+Sent Items. No other name holds blanks.
+func (c *command) joinLogin() bool {
+	if c.n < 2 || !bytes.Contains(c.arg[0], []byte("+")) {
+		return false
+	}
+	c.arg[0], c.n = bytes.Trim(c.rest, " \t"), 1
+	return true
+}
+
 // A row is what a state can do with one verb. The type parameter is the state:
 // a handler of another state does not fit into its table.
 type row[S state] struct {
 	least, most int  // arguments
 	whole       bool // one argument that may hold blanks
+	login       bool // one argument, a login name
 	utf8        bool // arguments may be UTF-8
 	shown       int  // arguments a trace may show; the rest is secret by position
 	run         func(S, context.Context, *command) (state, error)
@@ -89,7 +100,7 @@ func dispatch[S state](ctx context.Context, t table[S], s S, cmd *command) (stat
 	if r.whole && (cmd.n < r.least || len(cmd.rest) == 0) {
 		return s, refSyntax
 	}
-	if !r.whole && (cmd.n < r.least || cmd.n > r.most) {
+	if !r.whole && (cmd.n < r.least || cmd.n > r.most) && !(r.login && cmd.joinLogin()) {
 		return s, refSyntax
 	}
 	return r.run(s, ctx, cmd)

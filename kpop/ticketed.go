@@ -17,7 +17,7 @@ type ticketed struct {
 }
 
 var ticketedTable = table[*ticketed]{
-	"USER": {least: 1, most: 1, shown: 1, utf8: true, run: (*ticketed).userCommand},
+	"USER": {least: 1, most: 1, login: true, shown: 1, utf8: true, run: (*ticketed).userCommand},
 	"PASS": {run: (*ticketed).pass, most: 3, utf8: true},
 	"STLS": {run: (*ticketed).stls},
 	"UTF8": {run: (*ticketed).utf8Command},

@@ -134,6 +134,13 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 // tells of.
 func (c *change) appendAll(ctx context.Context, all []*staged) error {
 	s := c.m.store
+	if c.x.header.Records == 0 {
+		// Where the index is on a metapartition Cyrus makes the messages'
+		// directory for the first of them only.
+		if err := c.m.makeDirectories(); err != nil {
+			return told(err)
+		}
+	}
 	paths := make([]string, len(all))
 	for i, t := range all {
 		path, err := c.note(ctx, t)

@@ -253,6 +253,9 @@ func (c *checker) orphans() error {
 		return err
 	}
 	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // Cyrus makes it for the first message where all else is on a metapartition
+	}
 	if err != nil {
 		return err
 	}

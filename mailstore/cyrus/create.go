@@ -198,15 +198,8 @@ func (m *mailbox) create(ctx context.Context) error {
 }
 
 func (m *mailbox) createFiles(root string) error {
-	s := m.store
-	for _, f := range []imapdconf.File{imapdconf.MessageFile, imapdconf.HeaderFile, imapdconf.IndexFile, imapdconf.CacheFile} {
-		dir, err := s.conf.Directory(m.place, f)
-		if err != nil {
-			return err
-		}
-		if err := s.disk.mkdirAll(dir); err != nil {
-			return err
-		}
+	if err := m.makeDirectories(); err != nil {
+		return err
 	}
 	head := MailboxHeader{
 		Type: "e", Name: m.place.Name.Intname(), UniqueID: m.place.UniqueID, QuotaRoot: root, ACL: m.entry.ACL,
@@ -223,6 +216,20 @@ func (m *mailbox) createFiles(root string) error {
 		return err
 	}
 	return m.replaceMeta(imapdconf.IndexFile, index)
+}
+
+// makeDirectories makes what the mailbox's files lie in, where it is not there.
+func (m *mailbox) makeDirectories() error {
+	for _, f := range []imapdconf.File{imapdconf.MessageFile, imapdconf.HeaderFile, imapdconf.IndexFile, imapdconf.CacheFile} {
+		dir, err := m.store.conf.Directory(m.place, f)
+		if err != nil {
+			return err
+		}
+		if err := m.store.disk.mkdirAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replaceMeta writes one of the mailbox's cyrus.* files whole.

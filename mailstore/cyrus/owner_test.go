@@ -226,3 +226,37 @@ func TestSweepStaged(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// TestMetapartition: where all files but the messages are elsewhere, Cyrus makes
+// the messages' directory for the first of them only.
+func TestMetapartition(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	c.Layout.MetaFiles = []imapdconf.File{imapdconf.HeaderFile, imapdconf.IndexFile, imapdconf.CacheFile, imapdconf.AnnotationsFile}
+	p := c.Layout.Partitions["default"]
+	p.Meta = filepath.Join(filepath.Dir(p.Root), "meta")
+	c.Layout.Partitions["default"] = p
+	s, ctx := newStore(t, c), context.Background()
+	if err := s.CreateMailbox(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(must(c.Directory(must(s.lookup("alice")), imapdconf.MessageFile))); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, s, "alice")
+	if m := open(t, s, "alice"); m.Len() != 0 {
+		t.Errorf("%d messages", m.Len())
+	} else if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	appendMessage(t, s, "alice", "Subject: one\r\n\r\none\r\n")
+	clean(t, s, "alice")
+	expunge(t, s, "alice", 1)
+	if n, err := s.Undelete(ctx, "alice", time.Time{}); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if e, err := s.Expire(ctx, "alice", 0); e.Messages != 1 || err != nil {
+		t.Errorf("%+v, %v", e, err)
+	}
+	clean(t, s, "alice")
+}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/kpopd/kpopd/mailstore/utf7"
 )
 
 // ErrName is what a name is refused with that no mailbox can have, or that
@@ -48,7 +51,8 @@ func (n Names) ParseUserid(userid string) (Name, error) {
 
 // ParseLogin gives the mailbox of user, user+folder, and either with @domain
 // (popsubfolders). The folder's parts are split at the client's separator and
-// lie below the user's own INBOX.
+// lie below the user's own INBOX; a folder in UTF-8 is the one that IMAP names in
+// modified UTF-7 (RFC 3501 section 5.1.3).
 func (n Names) ParseLogin(login string) (Name, error) {
 	local, at, domain := login, "", ""
 	if i := strings.LastIndexByte(login, '@'); i >= 0 {
@@ -61,6 +65,9 @@ func (n Names) ParseLogin(login string) (Name, error) {
 	}
 	if strings.Contains(folder, "^") {
 		return Name{}, fmt.Errorf("%w: the folder of %q holds a ^", ErrName, login)
+	}
+	if strings.ContainsFunc(folder, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		folder = utf7.Encode(folder)
 	}
 	name.Parts = append(name.Parts, strings.Split(folder, n.Separator())...)
 	return name, name.check()

@@ -32,6 +32,8 @@ func TestLoginNames(t *testing.T) {
 		{netnews, "dave+a.b", "user.dave.a.b", "user\x1fdave\x1fa\x1fb", "user.dave.a.b", "dave"},
 		{virtual, "eve@dom.example", "dom.example!user.eve", "dom.example\x1duser\x1feve", "user/eve@dom.example", "eve@dom.example"},
 		{virtual, "e.ve+x@dom.example", "dom.example!user.e^ve.x", "dom.example\x1duser\x1fe.ve\x1fx", "user/e.ve/x@dom.example", "e.ve@dom.example"},
+		{unixNames, "eve+été/a b", "user.eve.&AOk-t&AOk-.a b", "user\x1feve\x1f&AOk-t&AOk-\x1fa b", "user/eve/&AOk-t&AOk-/a b", "eve"},
+		{unixNames, "eve+&U,BTFw-", "user.eve.&U,BTFw-", "user\x1feve\x1f&U,BTFw-", "user/eve/&U,BTFw-", "eve"},
 		{virtual, "d.dot@probe.example", "user.d^dot", "user\x1fd.dot", "user/d.dot", "d.dot"},
 	} {
 		n, err := c.names.ParseLogin(c.login)
