@@ -71,7 +71,7 @@ func (s *Store) appendTo(ctx context.Context, name imapdconf.Name, message io.Re
 		}
 	}
 	t.flags = f.Flags
-	return c.append(ctx, t, f.Arrived)
+	return c.append(ctx, t)
 }
 
 // change locks a mailbox and reads what a change of it needs.
@@ -120,8 +120,7 @@ func (s *Store) changeOf(ctx context.Context, m *mailbox) (*change, error) {
 }
 
 // append gives the staged message the next UID, and tells it.
-func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint32, error) {
-	t.arrived = arrived
+func (c *change) append(ctx context.Context, t *staged) (uint32, error) {
 	if err := c.appendAll(ctx, []*staged{t}); err != nil {
 		return 0, err
 	}
@@ -133,6 +132,9 @@ func (c *change) append(ctx context.Context, t *staged, arrived time.Time) (uint
 // are octets of the cache that nobody points to, and files that the journal
 // tells of.
 func (c *change) appendAll(ctx context.Context, all []*staged) error {
+	if len(all) == 0 {
+		return nil
+	}
 	s := c.m.store
 	if c.x.header.Records == 0 {
 		// Where the index is on a metapartition Cyrus makes the messages'
@@ -149,15 +151,13 @@ func (c *change) appendAll(ctx context.Context, all []*staged) error {
 		}
 		paths[i] = path
 	}
+	if err := c.syncCache(); err != nil {
+		return told(err)
+	}
 	if err := c.journalNames(); err != nil {
 		return errors.Join(told(err), c.dropJournal())
 	}
-	var err error
-	for i, t := range all {
-		if err = s.place(t, paths[i], t.arrived); err != nil {
-			break
-		}
-	}
+	err := s.place(all, paths)
 	if err == nil {
 		err = c.commit(ctx)
 	}
@@ -190,16 +190,15 @@ func (c *change) note(ctx context.Context, t *staged) (path string, err error) {
 	return path, c.add(r)
 }
 
-// place moves a staged message to its place, durably.
-func (s *Store) place(t *staged, path string, arrived time.Time) error {
-	if err := s.disk.rename(t.path, path); err != nil {
-		return err
+// place moves staged messages to their places in one directory, durably.
+func (s *Store) place(all []*staged, paths []string) error {
+	for i, t := range all {
+		if err := s.disk.rename(t.path, paths[i]); err != nil {
+			return err
+		}
+		t.named = true
 	}
-	t.named = true
-	if err := s.disk.chtimes(path, arrived); err != nil {
-		return err
-	}
-	return s.disk.syncDir(filepath.Dir(path))
+	return s.disk.syncDir(filepath.Dir(paths[0]))
 }
 
 // giveUp removes the files of messages that could not be added. The journal

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kpopd/kpopd/mailstore/cyrus/bodycache"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // cacheItems is the number of items in a record of cyrus.cache.
@@ -19,35 +20,39 @@ const cacheItems = 10
 // maxCacheRecord is far above what Cyrus writes for the header of a message.
 const maxCacheRecord = 64 << 20
 
-// addCache appends the message's cache record, durably, and notes it in r. Cyrus
-// accepts a message without one: it parses it when IMAP asks, and stores what
-// it found at the next change of flags.
+// addCache appends the message's cache record and notes it in r; syncCache makes
+// it durable. Cyrus accepts a message without one: it parses it when IMAP asks, and
+// stores what it found at the next change of flags.
 func (c *change) addCache(t *staged, r *Record) error {
 	if len(t.parsed.Cache) == 0 {
 		return nil
 	}
-	path, err := c.m.store.conf.Path(c.m.place, imapdconf.CacheFile)
-	if err != nil {
-		return err
+	if c.m.cache == nil {
+		path, err := c.m.store.conf.Path(c.m.place, imapdconf.CacheFile)
+		if err != nil {
+			return err
+		}
+		if c.m.cache, err = ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err != nil {
+			return err
+		}
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	end, err := c.endOfCache(f)
+	end, err := c.endOfCache(c.m.cache)
 	if end == 0 || err != nil {
 		return err
 	}
-	d := &c.m.store.disk
-	if err := d.writeAt(f, t.parsed.Cache, end); err != nil {
-		return err
-	}
-	if err := d.sync(f); err != nil {
+	if err := c.m.store.disk.writeAt(c.m.cache, t.parsed.Cache, end); err != nil {
 		return err
 	}
 	r.CacheOffset, r.CacheCRC, r.CacheVersion = uint64(end), t.parsed.CRC, bodycache.Version
 	return nil
+}
+
+// syncCache comes before the first record that tells of what was added.
+func (c *change) syncCache() error {
+	if c.m.cache == nil {
+		return nil
+	}
+	return c.m.store.disk.sync(c.m.cache)
 }
 
 // maxCacheOffset is what an index record has bits for.

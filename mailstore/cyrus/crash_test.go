@@ -288,5 +288,5 @@ func foreignJournal(index []byte) []byte {
 	header := slices.Clone(index[:160])
 	header[40] ^= 1
 	j := journal{before: header, after: header, width: 112}
-	return j.append(nil)
+	return j.encode()
 }

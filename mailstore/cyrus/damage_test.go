@@ -367,13 +367,17 @@ func FuzzStateFiles(f *testing.F) {
 	z := sizeFile{uidValidity: 1, through: 2, odd: []oddSize{{uid: 1, stored: 2, octets: 3, eightBit: true}}}
 	f.Add(z.append(nil))
 	j := journal{before: make([]byte, 160), after: make([]byte, 160), width: 112, numbers: []uint64{3}, records: make([]byte, 112)}
-	f.Add(j.append(nil))
+	f.Add(j.encode())
+	f.Add(append(j.encode(), j.encode()...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if z, ok := parseSizes(b); ok && !bytes.Equal(z.append(nil), b) {
 			t.Errorf("sizes %+v", z)
 		}
-		if j, ok := parseJournal(b); ok && !bytes.Equal(j.append(nil), b) {
+		if j, ok := parseJournal(b); ok && !bytes.Equal(j.encode(), b) {
 			t.Errorf("journal %+v", j)
+		}
+		if j, ok := lastJournal(b); ok && !bytes.Contains(b, j.encode()) {
+			t.Errorf("last journal %+v", j)
 		}
 	})
 }

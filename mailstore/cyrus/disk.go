@@ -1,6 +1,7 @@
 package cyrus
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A disk makes the changes to files. Its zero value does so plainly. Tests set
@@ -27,10 +30,19 @@ func (d *disk) step(name, path string) error {
 
 // create opens a new file, or an old one emptied; never through a symlink.
 func (d *disk) create(path string, mode fs.FileMode) (*os.File, error) {
+	return d.openFor(path, os.O_TRUNC, mode)
+}
+
+// open opens an old file as it is, or a new one; never through a symlink.
+func (d *disk) open(path string, mode fs.FileMode) (*os.File, error) {
+	return d.openFor(path, 0, mode)
+}
+
+func (d *disk) openFor(path string, flags int, mode fs.FileMode) (*os.File, error) {
 	if err := d.step("create", path); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, mode)
+	f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|flags, mode)
 	if err != nil {
 		return nil, fmt.Errorf("cyrus: %w", err)
 	}
@@ -76,10 +88,16 @@ func (d *disk) rename(from, to string) error {
 	if err := d.step("rename", to); err != nil {
 		return err
 	}
-	if err := os.Rename(from, to); err != nil {
-		return fmt.Errorf("cyrus: %w", err)
+	// os.Rename would look at both names first.
+	for {
+		switch err := unix.Rename(from, to); {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("cyrus: %w", &os.LinkError{Op: "rename", Old: from, New: to, Err: err})
+		default:
+			return nil
+		}
 	}
-	return nil
 }
 
 func (d *disk) link(from, to string) error {
@@ -128,7 +146,7 @@ func (d *disk) syncDir(path string) error {
 	if err := d.step("fsync", path); err != nil {
 		return err
 	}
-	f, err := os.Open(path)
+	f, err := ofd.Open(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("cyrus: %w", err)
 	}

@@ -311,7 +311,7 @@ func (d *maildrop) stageCopy(place imapdconf.Mailbox, n mailstore.Number, r *Rec
 		return nil, err
 	}
 	t.file.Close() // it is durable; many may wait for their names
-	t.arrived, t.flags = arrived, r.Flags&copiedFlags
+	t.flags = r.Flags & copiedFlags
 	return t, nil
 }
 

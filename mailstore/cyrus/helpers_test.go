@@ -207,14 +207,14 @@ func appendRaw(t testing.TB, s *Store, user, text string) {
 	path := filepath.Join(s.conf.Layout.Partitions[place.Partition].Root, "raw")
 	write(t, path, []byte(text))
 	f := must(os.Open(path))
-	stage := &staged{path: path, file: f, size: int64(len(text)), headerSize: int64(len(text)), guid: sha1.Sum([]byte(text))}
+	stage := &staged{path: path, file: f, size: int64(len(text)), headerSize: int64(len(text)), guid: sha1.Sum([]byte(text)), arrived: testTime()}
 	defer stage.drop(s)
 	m, c, err := s.change(context.Background(), place.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.release()
-	if _, err := c.append(context.Background(), stage, testTime()); err != nil {
+	if _, err := c.append(context.Background(), stage); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -35,7 +35,9 @@ type mailbox struct {
 	place   imapdconf.Mailbox
 	locks   []*os.File
 	index   *os.File
-	path    string // the index's
+	path    string   // the index's
+	cache   *os.File // to be added to; nil: nothing was
+	journal *os.File // nil: not written yet
 }
 
 // begin takes the lock of the user's namespace and finds the mailbox.
@@ -173,9 +175,11 @@ func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
 
 // release gives all locks back, the innermost first. It may be called twice.
 func (m *mailbox) release() {
-	if m.index != nil {
-		m.index.Close()
-		m.index = nil
+	for _, f := range []**os.File{&m.journal, &m.cache, &m.index} {
+		if *f != nil {
+			(*f).Close()
+			*f = nil
+		}
 	}
 	for len(m.locks) > 0 {
 		last := len(m.locks) - 1

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -54,15 +55,22 @@ func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, arrived time.T
 		return nil, told(imapdconf.ErrPartition)
 	}
 	dir := filepath.Join(partition.Root, "stage.") // where Cyrus's lmtpd does it
-	if err := s.disk.mkdirAll(dir); err != nil {
-		return nil, told(err)
-	}
-	t := &staged{path: filepath.Join(dir, stagedName+rand.Text())}
+	t := &staged{path: filepath.Join(dir, stagedName+rand.Text()), arrived: arrived}
 	var err error
-	if t.file, err = s.disk.create(t.path, 0o600); err != nil {
+	t.file, err = s.disk.create(t.path, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.disk.mkdirAll(dir); err != nil {
+			return nil, told(err)
+		}
+		t.file, err = s.disk.create(t.path, 0o600)
+	}
+	if err != nil {
 		return nil, told(err)
 	}
 	if err = s.copyIn(t, message); err == nil {
+		err = s.disk.chtimes(t.path, arrived)
+	}
+	if err == nil {
 		err = s.disk.sync(t.file)
 	}
 	if err == nil {

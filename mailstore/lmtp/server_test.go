@@ -84,7 +84,7 @@ func recipient(_ context.Context, address string) (string, error) {
 }
 
 // serve starts a server on a unix socket, and ends it with the test.
-func serve(t *testing.T, s *lmtp.Server) (network, address string) {
+func serve(t testing.TB, s *lmtp.Server) (network, address string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lmtp")
 	if err != nil {
@@ -99,7 +99,7 @@ func serve(t *testing.T, s *lmtp.Server) (network, address string) {
 	return "unix", filepath.Join(dir, "s")
 }
 
-func serveOn(t *testing.T, s *lmtp.Server, l net.Listener) {
+func serveOn(t testing.TB, s *lmtp.Server, l net.Listener) {
 	t.Helper()
 	s.Hostname = "mail.test"
 	if s.Recipient == nil {
@@ -121,12 +121,12 @@ func serveOn(t *testing.T, s *lmtp.Server, l net.Listener) {
 
 // A client plays dialogues.
 type client struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 	r *bufio.Reader
 }
 
-func dial(t *testing.T, network, address string) *client {
+func dial(t testing.TB, network, address string) *client {
 	t.Helper()
 	c, err := net.Dial(network, address)
 	if err != nil {
