@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"os"
@@ -223,6 +224,9 @@ func firstFault(t *testing.T, s *Store, stage string) error {
 	}
 	defer d.Close()
 	m, err := d.Open(1)
+	if _, _, _, same := d.(mailstore.Appender).AppendMessage(nil, 1, 1<<20); fmt.Sprint(same) != fmt.Sprint(err) {
+		t.Errorf("Open says %v, AppendMessage %v", err, same)
+	}
 	if err != nil || stage == "read" {
 		return err
 	}
