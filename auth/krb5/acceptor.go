@@ -162,6 +162,7 @@ type Context struct {
 	End     time.Time     // of the ticket
 	Mutual  bool          // AP-OPTIONS mutual-required
 
+	apart   time.Duration // Skew in whole seconds of both clocks, as MIT counts
 	session key
 	subkey  key // zero when the client sent none
 	auth    authenticator
@@ -274,7 +275,9 @@ func (a *Acceptor) open(req *apReq) (*Context, ticketPart, error) {
 	if err := c.openAuthenticator(req); err != nil {
 		return nil, t, err.with(req.attrs()...)
 	}
-	c.Skew = c.auth.ctime.Sub(a.now())
+	now := a.now()
+	c.Skew = c.auth.ctime.Sub(now)
+	c.apart = time.Duration(c.auth.ctime.Unix()-now.Unix()) * time.Second
 	return c, t, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -209,6 +211,61 @@ func TestAcceptMisc(t *testing.T) {
 	if got := id(a, newForge(t, kt, 18).apReq(t), nil); got != "KP-104" {
 		t.Errorf("host not on the list: %s", got)
 	}
+	a = newAcceptor(kt)
+	a.Replay = forgetful{}
+	if got := id(a, newForge(t, kt, 18).apReq(t), nil); got != "KP-127" {
+		t.Errorf("of a time that is forgotten: %s", got)
+	}
+}
+
+// A forgetful Replay knows nothing of any time any more.
+type forgetful struct{}
+
+func (forgetful) Add(context.Context, [32]byte, time.Time) (bool, error) {
+	return false, krb5.ErrReplayForgotten
+}
+
+// TestAcceptToTheSecond: the clocks and the ends of tickets are compared in whole
+// seconds, as MIT's ts_within and ts_after do, whatever fractions they show.
+func TestAcceptToTheSecond(t *testing.T) {
+	t.Parallel()
+	const skew = 5 * time.Minute
+	second := noon.Truncate(time.Second)
+	for name, c := range map[string]struct {
+		change func(*forge)
+		id     string
+	}{
+		"slow by the skew, second begun": {func(f *forge) { f.ctime = second.Add(-skew) }, "none"},
+		"slow by the skew, second over":  {func(f *forge) { f.ctime = second.Add(-skew - time.Microsecond) }, "KP-120"},
+		"fast by the skew, second ends":  {func(f *forge) { f.ctime = second.Add(skew + time.Second - time.Microsecond) }, "none"},
+		"fast by the skew, second over":  {func(f *forge) { f.ctime = second.Add(skew + time.Second) }, "KP-120"},
+		"ended by the skew":              {func(f *forge) { f.end = second.Add(-skew) }, "none"},
+		"ended by the skew and a second": {func(f *forge) { f.end = second.Add(-skew - time.Second) }, "KP-119"},
+		"starts at the skew":             {func(f *forge) { f.start = second.Add(skew) }, "none"},
+		"starts a second later":          {func(f *forge) { f.start = second.Add(skew + time.Second) }, "KP-118"},
+	} {
+		kt := keytabOf(t, all, service)
+		f := newForge(t, kt, 18)
+		c.change(f)
+		a, replay := newAcceptor(kt), &expiries{}
+		a.Replay = replay
+		_, err := a.Accept(t.Context(), f.apReq(t), krb5.UseKPOP, nil)
+		if got := refusal(err).ID; got != c.id {
+			t.Errorf("%s: %v, want %s", name, err, c.id)
+		}
+		// It must be remembered until no clock can let it in again.
+		if over := f.ctime.Add(skew + time.Second); c.id == "none" && !replay.last.After(over) {
+			t.Errorf("%s: remembered until %v, acceptable until %v", name, replay.last, over)
+		}
+	}
+}
+
+// expiries is a Replay that keeps when the last authenticator may be forgotten.
+type expiries struct{ last time.Time }
+
+func (e *expiries) Add(_ context.Context, _ [32]byte, expire time.Time) (bool, error) {
+	e.last = expire
+	return true, nil
 }
 
 // TestShortCipher plays every short ciphertext: in other code one of them ends
@@ -257,18 +314,38 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := weak.Accept(context.Background(), newForge(t, keytabOf(t, all, service), 18).apReq(t), krb5.UseKPOP, nil)
-	if refusal(err).ID == "none" {
-		t.Error("accepted with a weak keytab")
+	_, err := weak.Accept(t.Context(), newForge(t, keytabOf(t, all, service), 18).apReq(t), krb5.UseKPOP, nil)
+	if refusal(err).ID != "KP-124" {
+		t.Errorf("with a weak keytab: %v", err)
 	}
 }
 
+// TestRefusals: the table is in order and whole, every code is somebody's to
+// produce here, and nobody is sent away with nothing to do but to look.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(b)
+	}
 	last := ""
 	for _, e := range krb5.Refusals() {
-		if e.ID <= last || e.Title == "" || e.Meaning == "" || e.Do == "" || e.Kind == nil {
+		if e.ID <= last || e.Title == "" || e.Meaning == "" || e.Kind == nil {
 			t.Errorf("%+v", e)
+		}
+		if e.Do == "" || e.Do == "Look at the client." {
+			t.Errorf("%s says nothing to do: %q", e.ID, e.Do)
+		}
+		if !strings.Contains(tests.String(), `"`+e.ID+`"`) {
+			t.Errorf("no test produces %s", e.ID)
 		}
 		last = e.ID
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"time"
 )
 
 // checkClient compares the names and applies the policies on realms, addresses
@@ -90,16 +91,20 @@ func hasAddress(all []address, remote net.Addr) bool {
 	return false
 }
 
+// inTime says whether the authenticator's time is near enough.
+func (c *Context) inTime(skew time.Duration) bool { return c.apart <= skew && c.apart >= -skew }
+
 // checkTimes follows the replay check, so that a replay of an expired ticket
-// is reported as a replay, as MIT does.
+// is reported as a replay, as MIT does. Like MIT it counts whole seconds: what is
+// one skew off is accepted until the second is over.
 func (a *Acceptor) checkTimes(c *Context, t *ticketPart) *Refusal {
-	now, skew := a.now(), a.skew()
+	now, skew := a.now().Truncate(time.Second), a.skew()
 	switch {
 	case t.start.Sub(now) > skew:
 		return refuse(idNotYet, slog.Time("start", t.start), slog.Time("now", now))
 	case now.Sub(t.end) > skew:
 		return refuse(idExpired, slog.Time("end", t.end), slog.Time("now", now))
-	case c.Skew > skew || c.Skew < -skew:
+	case !c.inTime(skew):
 		return refuse(idSkew, slog.Duration("allowed", skew))
 	case t.flags&flagInvalid != 0:
 		return refuse(idInvalidFlag)

@@ -147,7 +147,7 @@ func (e *gs2Exchange) bound(h *gs2Header) ([]byte, error) {
 	case 'y':
 		// The client believes that we know no bindings: somebody has
 		// taken -PLUS out of the list it saw.
-		if e.m.canBind(e.peer) {
+		if !e.m.cfg.NoPlus && e.m.canBind(e.peer) {
 			return nil, refuse(idBinding, slog.String("flag", "y"))
 		}
 	}

@@ -146,6 +146,23 @@ func TestGS2(t *testing.T) {
 	}
 }
 
+// TestGS2WithoutPlus: a listener that does not offer PLUS is told so by y, and
+// nobody has taken anything out of its list (RFC 5801 section 5). Where bindings
+// are required y is not enough there either.
+func TestGS2WithoutPlus(t *testing.T) {
+	t.Parallel()
+	peer, _, _ := tlsPeer(t, tls.VersionTLS13)
+	for policy, id := range map[krb5.BindingPolicy]string{krb5.BindingIgnore: "none", krb5.BindingWhenPresent: "none", krb5.BindingRequire: "KP-154"} {
+		kt := keytabOf(t, all, service)
+		_, req := newInitiator(t, newForge(t, kt, 18), flagsMutual, bnd("y,,"))
+		cfg := krb5.SASLConfig{NoPlus: true, Binding: policy}
+		x := mechanismNamed(t, newAcceptor(kt).Mechanisms(cfg), "GS2-KRB5").Begin(peer)
+		if _, _, err := x.Next(t.Context(), []byte("y,,\x01\x00"+string(req))); refusal(err).ID != id {
+			t.Errorf("policy %d: %v, want %s", policy, err, id)
+		}
+	}
+}
+
 func TestMechanismsOffered(t *testing.T) {
 	t.Parallel()
 	peer, _, leaf := tlsPeer(t, tls.VersionTLS13)

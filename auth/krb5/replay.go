@@ -33,7 +33,7 @@ type floored interface{ Floor() time.Time }
 func replayKey(cipher []byte) [32]byte { return sha256.Sum256(cipher) }
 
 func (a *Acceptor) checkReplay(ctx context.Context, c *Context, cipher []byte) *Refusal {
-	if f, ok := a.Replay.(floored); ok && c.auth.ctime.Before(f.Floor()) && c.Skew >= -a.skew() {
+	if f, ok := a.Replay.(floored); ok && c.auth.ctime.Before(f.Floor()) && c.apart >= -a.skew() {
 		return refuse(idAfterBoot, slog.Time("floor", f.Floor()))
 	}
 	fresh, err := a.Replay.Add(ctx, replayKey(cipher), a.replayExpiry(c))
@@ -51,7 +51,7 @@ func (a *Acceptor) checkReplay(ctx context.Context, c *Context, cipher []byte) *
 // replayExpiry is one skew after the last moment at which the authenticator can
 // be accepted; none for a time far off, which the clock check refuses later.
 func (a *Acceptor) replayExpiry(c *Context) time.Time {
-	if skew := a.skew(); c.Skew <= skew && c.Skew >= -skew {
+	if skew := a.skew(); c.inTime(skew) {
 		return c.auth.ctime.Add(2 * skew)
 	}
 	return time.Time{}

@@ -40,6 +40,10 @@ type SASLConfig struct {
 	// NoLayers offers no security layer in clear either.
 	NoLayers bool
 
+	// NoPlus says that the listener does not offer GS2-KRB5-PLUS: a client that
+	// knows bindings and says that the server does not (y) is right then.
+	NoPlus bool
+
 	// Certificate gives the certificate that this server showed to the
 	// peer, for tls-server-end-point; nil when that is not offered.
 	Certificate func(auth.Peer) *x509.Certificate

@@ -54,6 +54,7 @@ func (d *Daemon) announcement() kpop.Announcement {
 func (d *Daemon) mechanisms(l config.Listener, check auth.PasswordCheck, certificate *x509.Certificate) []auth.Mechanism {
 	all := d.Acceptor.Mechanisms(krb5.SASLConfig{
 		Binding: bindings[l.ChannelBinding], NoLayers: !d.Config.SASL.SecurityLayers,
+		NoPlus:      len(l.Mechanisms) > 0 && !slices.Contains(l.Mechanisms, "GS2-KRB5-PLUS"),
 		Certificate: func(auth.Peer) *x509.Certificate { return certificate },
 	})
 	if check != nil {
