@@ -89,19 +89,26 @@ func (s *Store) mayDelete(m *mailbox) error {
 	return nil
 }
 
-// rights are what the mailbox's own user has on it. The letters d and c of
-// RFC 2086 stand for those that RFC 4314 split them into.
+// rights are what the mailbox's own user has on it.
 func rights(e *cyrusdb.MailboxEntry) string {
 	user := e.Name.Userid()
-	has := e.RightsOf(user) + e.RightsOf("anyone")
-	if strings.Contains(has, "d") {
-		has += "te"
-	}
-	hasNot := e.RightsOf("-"+user) + e.RightsOf("-anyone")
+	has := rightsOf(e, user) + rightsOf(e, "anyone")
+	hasNot := rightsOf(e, "-"+user) + rightsOf(e, "-anyone")
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune(hasNot, r) {
 			return -1
 		}
 		return r
 	}, has)
+}
+
+// rightsOf are the rights of one identifier in the letters of RFC 4314. The d of
+// RFC 2086 stands for t and e only where neither is said: Cyrus writes it behind
+// either of them.
+func rightsOf(e *cyrusdb.MailboxEntry, identifier string) string {
+	has := e.RightsOf(identifier)
+	if strings.Contains(has, "d") && !strings.ContainsAny(has, "te") {
+		has += "te"
+	}
+	return has
 }

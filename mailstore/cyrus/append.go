@@ -50,8 +50,8 @@ func (s *Store) appendTo(ctx context.Context, name imapdconf.Name, message io.Re
 	if err != nil {
 		return 0, told(err)
 	}
-	if ok, why := entry.Serves(s.conf.ServerName); !ok {
-		return 0, fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrUnknown, name, why)
+	if err := s.serves(&entry); err != nil {
+		return 0, err
 	}
 	t, err := s.stage(entry.Mailbox(), message, f.Arrived)
 	if err != nil {

@@ -52,15 +52,26 @@ func (s *Store) begin(ctx context.Context, name imapdconf.Name, p purpose) (*mai
 	}
 	if err == nil {
 		m.place = m.entry.Mailbox()
-		if ok, why := m.entry.Serves(s.conf.ServerName); !ok {
-			err = fmt.Errorf("%w: %s: %s", mailstore.ErrUnknown, name, why)
-		}
+		err = s.serves(&m.entry)
 	}
 	if err != nil {
 		m.release()
 		return nil, told(err)
 	}
 	return m, nil
+}
+
+// serves is nil for a mailbox of mail that lies here.
+func (s *Store) serves(e *cyrusdb.MailboxEntry) error {
+	ok, why := e.Serves(s.conf.ServerName)
+	if ok {
+		return nil
+	}
+	meaning := mailstore.ErrUnknown
+	if e.Passing() {
+		meaning = mailstore.ErrTemporary
+	}
+	return fmt.Errorf("cyrus: %w: %s: %s", meaning, e.Name, why)
 }
 
 // lockMailbox is begin and open.

@@ -60,6 +60,15 @@ func TestOpenRefused(t *testing.T) {
 		{"lies elsewhere", func(t *testing.T, s *Store) {
 			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Server = "other.test" })
 		}, mailstore.ErrUnknown, "other.test"},
+		{"being moved", func(t *testing.T, s *Store) {
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Flags |= cyrusdb.TypeMoving })
+		}, mailstore.ErrTemporary, "being moved"},
+		{"reserved", func(t *testing.T, s *Store) {
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Flags |= cyrusdb.TypeReserved })
+		}, mailstore.ErrTemporary, "reserved"},
+		{"deleted while it was moved", func(t *testing.T, s *Store) {
+			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Flags |= cyrusdb.TypeMoving | cyrusdb.TypeDeleted })
+		}, mailstore.ErrUnknown, "placeholder"},
 		{"a calendar", func(t *testing.T, s *Store) {
 			putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Kind = 'c' })
 		}, mailstore.ErrUnknown, "not mail"},
@@ -227,6 +236,41 @@ func TestACL(t *testing.T) {
 	}
 	if r := must(s.Dump(context.Background(), "alice")).Records[0]; r.Flags&FlagSeen != 0 {
 		t.Error("seen without the right s")
+	}
+}
+
+// TestRights: what Cyrus 3.6's pop3d lets say DELE with each of these lists.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	acl := func(pairs ...string) (list []cyrusdb.Right) {
+		for i := 0; i < len(pairs); i += 2 {
+			list = append(list, cyrusdb.Right{Identifier: pairs[i], Rights: pairs[i+1]})
+		}
+		return list
+	}
+	for _, test := range []struct {
+		acl  []cyrusdb.Right
+		want bool
+	}{
+		{acl("alice", "lrkxtecdan"), true},
+		{acl("alice", "lrkxtcdan"), true},
+		{acl("alice", "lrkxecdan"), false},
+		{acl("alice", "lrd"), true},
+		{acl("alice", "lrxd"), true},
+		{acl("alice", "lred"), false},
+		{acl("alice", "lrkxcan"), false},
+		{acl("alice", "lr", "anyone", "lrt"), true},
+		{acl("alice", "lred", "anyone", "lrd"), true},
+		{acl("anyone", "lrt", "-alice", "t"), false},
+		{acl("alice", "lrt", "-anyone", "d"), false},
+		{acl("alice", "lrt", "-anyone", "ed"), true},
+		{acl("bob", "lrt"), false},
+		{nil, false},
+	} {
+		e := cyrusdb.MailboxEntry{Name: must(imapdconf.ParseIntname("user.alice")), ACL: test.acl}
+		if got := strings.Contains(rights(&e), "t"); got != test.want {
+			t.Errorf("%v: %t", test.acl, got)
+		}
 	}
 }
 

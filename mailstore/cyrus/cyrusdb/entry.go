@@ -58,14 +58,22 @@ func (e *MailboxEntry) Serves(serverName string) (ok bool, why string) {
 	switch {
 	case e.Kind != 'e':
 		return false, fmt.Sprintf("it is of type %q, not mail", e.Kind)
-	case e.Flags&(TypeDeleted|TypeReserved|TypeIntermediate) != 0:
+	case e.Flags&(TypeDeleted|TypeIntermediate) != 0:
 		return false, "there is only a placeholder"
+	case e.Flags&TypeReserved != 0:
+		return false, "its name is reserved"
 	case e.Flags&TypeMoving != 0:
 		return false, "it is being moved"
 	case e.Flags&TypeRemote != 0, e.Server != "" && e.Server != serverName:
 		return false, fmt.Sprintf("it lies on server %q", e.Server)
 	}
 	return true, ""
+}
+
+// Passing reports whether it is a mailbox that is on its way and will be there
+// again: Cyrus's pop3d says so too, [SYS/TEMP].
+func (e *MailboxEntry) Passing() bool {
+	return e.Flags&(TypeMoving|TypeReserved) != 0 && e.Flags&(TypeDeleted|TypeIntermediate) == 0
 }
 
 // Mailbox is where the mailbox lies.
