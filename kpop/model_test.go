@@ -179,7 +179,10 @@ func (r *rig) segments(rt *rapid.T, input string) []string {
 		input = input[n:]
 	}
 	_ = nc.(*net.TCPConn).CloseWrite()
-	all, _ := io.ReadAll(nc)
+	all, err := io.ReadAll(nc)
+	if err != nil && isTimeout(err) {
+		rt.Fatalf("no end of the replies behind %q: %v", all, err)
+	}
 	return withoutText(string(all))
 }
 

@@ -29,7 +29,7 @@ type row struct {
 
 func TestFaults(t *testing.T) {
 	impatient(t)
-	rows := slicesOf(outages(), keys(), reloads(), files(), signals(), network(), scarcity())
+	rows := slicesOf(outages(), keys(), reloads(), files(), signals(), network(), wires(), scarcity())
 	for range rounds() {
 		for _, r := range rows {
 			held := t.Run(r.name, func(t *testing.T) {
@@ -406,66 +406,6 @@ func signals() []row {
 			}, all})
 	}
 	return rows
-}
-
-// network are connections that are cut, half closed, or slow.
-func network() []row {
-	reset := func(p *player.Peer) {
-		if tcp, ok := p.Conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-		}
-		_ = p.Close()
-	}
-	half := func(p *player.Peer) {
-		if tcp, ok := p.Conn.(*net.TCPConn); ok {
-			_ = tcp.CloseWrite()
-		}
-		p.Rest()
-	}
-	marked := func(t *testing.T) *player.Peer {
-		p := player.Login(t, realm, "alice")
-		p.Play("C: DELE 2\nS: +OK\n")
-		return p
-	}
-	return []row{
-		{"reset in RETR", func(t *testing.T) {
-			p := marked(t)
-			p.Play("C: RETR 4\nS: +OK\n")
-			reset(p)
-		}, all},
-		{"half closed in RETR", func(t *testing.T) {
-			p := marked(t)
-			p.Send("RETR 4\r\n")
-			half(p)
-		}, all},
-		{"reset in AUTH", func(t *testing.T) {
-			p := player.Dial(t, realm.Ports.POP3)
-			p.Play("S: +OK\nC: AUTH GSSAPI\nS: +\n")
-			reset(p)
-		}, all},
-		{"reset in half a QUIT", func(t *testing.T) {
-			p := marked(t)
-			p.Send("QUI")
-			reset(p)
-		}, all},
-		{"QUIT whole, half closed behind it", func(t *testing.T) {
-			p := marked(t)
-			p.Send("QUIT\r\n")
-			half(p)
-		}, []int{1, 3, 4, 5, 6}},
-		{"one octet at a time", func(t *testing.T) {
-			p := marked(t)
-			for _, c := range "RSET\r\nDELE 6\r\nQUIT\r\n" {
-				p.Send(string(c))
-			}
-			p.Play("S: +OK\nS: +OK\nS: +OK\n")
-		}, []int{1, 2, 3, 4, 5}},
-		{"client that goes on behind QUIT", func(t *testing.T) {
-			p := marked(t)
-			p.Send("QUIT\r\n" + strings.Repeat("NOOP\r\n", 5000))
-			p.Expect("+OK")
-		}, []int{1, 3, 4, 5, 6}},
-	}
 }
 
 // scarcity is a daemon with too little of something.
