@@ -78,36 +78,14 @@ func gs2Name(b []byte) (string, error) {
 // A gs2Exchange is one run of GS2-KRB5 or GS2-KRB5-PLUS. There is no step for
 // layers; the bindings always cover the header.
 type gs2Exchange struct {
-	m     *mechanism
-	peer  auth.Peer
-	asked bool
-	over  bool
-	done  *auth.Identity
+	steps
+	authzid string
 }
 
-// Next implements auth.Exchange.
-func (e *gs2Exchange) Next(ctx context.Context, response []byte) (challenge []byte, id *auth.Identity, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			challenge, id, err = nil, nil, e.m.acceptor.caught("GS2", p)
-		}
-		if err != nil || id != nil {
-			e.over = true
-		}
-	}()
-	switch {
-	case e.over:
-		return nil, nil, refuse(idOrder)
-	case e.done != nil: // the empty response to the AP-REP
-		if len(response) != 0 {
-			return nil, nil, refuse(idOrder, slog.String("client", e.done.Authcid))
-		}
-		return nil, e.done, nil
-	case response == nil && !e.asked:
-		e.asked = true
-		return []byte{}, nil, nil
-	}
-	return e.token(ctx, response)
+func newGS2(m *mechanism, peer auth.Peer) auth.Exchange {
+	e := &gs2Exchange{steps: steps{m: m, peer: peer}}
+	e.next = e.token
+	return e
 }
 
 func (e *gs2Exchange) token(ctx context.Context, response []byte) ([]byte, *auth.Identity, error) {
@@ -119,19 +97,26 @@ func (e *gs2Exchange) token(ctx context.Context, response []byte) ([]byte, *auth
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := e.m.acceptor.acceptToken(ctx, token, e.peer)
-	if err != nil {
+	if e.gss, err = e.m.acceptor.acceptToken(ctx, token, e.peer); err != nil {
 		return nil, nil, err
 	}
 	want := bindingHash(h.raw, data)
 	switch {
-	case subtle.ConstantTimeCompare(want[:], g.bindings[:]) != 1:
-		return nil, nil, refuse(idBinding, slog.String("type", h.kind)).with(g.logAttrs()...)
-	case g.reply == nil:
-		return nil, nil, refuse(idNoMutual).with(g.logAttrs()...)
+	case subtle.ConstantTimeCompare(want[:], e.gss.bindings[:]) != 1:
+		return nil, nil, refuse(idBinding, slog.String("type", h.kind)).with(e.gss.logAttrs()...)
+	case e.gss.reply == nil:
+		return nil, nil, refuse(idNoMutual).with(e.gss.logAttrs()...)
 	}
-	e.done = g.identity(e.m.name, h.authzid)
-	return g.reply, nil, nil
+	e.authzid, e.next = h.authzid, e.replied
+	return e.gss.reply, nil, nil
+}
+
+// replied takes the empty response to the AP-REP.
+func (e *gs2Exchange) replied(_ context.Context, response []byte) ([]byte, *auth.Identity, error) {
+	if err := e.silent(response); err != nil {
+		return nil, nil, err
+	}
+	return nil, e.gss.identity(e.m.name, e.authzid), nil
 }
 
 // bound gives the channel binding data that the header calls for (RFC 5801

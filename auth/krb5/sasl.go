@@ -64,60 +64,30 @@ func (a *Acceptor) Mechanisms(cfg SASLConfig) []auth.Mechanism {
 	spnego := &mechanism{a, cfg, nameSPNEGO}
 	required := func(p auth.Peer) bool { return cfg.Binding != BindingRequire || gss.canBind(p) }
 	return []auth.Mechanism{
-		{Name: nameGSSAPI, Usable: required, Begin: func(p auth.Peer) auth.Exchange { return &exchange{m: gss, peer: p} }},
-		{Name: nameGS2Plus, Usable: plus.canBind, Begin: func(p auth.Peer) auth.Exchange { return &gs2Exchange{m: plus, peer: p} }},
-		{Name: nameGS2, Usable: required, Begin: func(p auth.Peer) auth.Exchange { return &gs2Exchange{m: gs2, peer: p} }},
-		{Name: nameSPNEGO, Usable: func(p auth.Peer) bool { return !cfg.NoLayers && required(p) }, Begin: func(p auth.Peer) auth.Exchange {
-			return &spnegoExchange{m: spnego, peer: p}
-		}},
+		{Name: nameGSSAPI, Usable: required, Begin: func(p auth.Peer) auth.Exchange { return newExchange(gss, p) }},
+		{Name: nameGS2Plus, Usable: plus.canBind, Begin: func(p auth.Peer) auth.Exchange { return newGS2(plus, p) }},
+		{Name: nameGS2, Usable: required, Begin: func(p auth.Peer) auth.Exchange { return newGS2(gs2, p) }},
+		{Name: nameSPNEGO, Usable: func(p auth.Peer) bool { return !cfg.NoLayers && required(p) }, Begin: func(p auth.Peer) auth.Exchange { return newSPNEGO(spnego, p) }},
 	}
 }
 
-// An exchange is one run of GSSAPI. Its steps follow each other; a step that
-// fails leaves none to go on with.
+// An exchange is one run of GSSAPI.
 type exchange struct {
-	m    *mechanism
-	peer auth.Peer
-	gss  *gssContext
-	next func(context.Context, []byte) ([]byte, *auth.Identity, error)
-	over bool
+	steps
 
 	offer, chosen byte
 	maxSend       int
 }
 
-// Next implements auth.Exchange.
-func (e *exchange) Next(ctx context.Context, response []byte) (challenge []byte, id *auth.Identity, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			challenge, id, err = nil, nil, e.m.acceptor.caught("GSSAPI", p)
-		}
-		if err != nil || id != nil {
-			e.over = true
-		}
-	}()
-	switch {
-	case e.over:
-		return nil, nil, refuse(idOrder)
-	case e.next != nil:
-		return e.next(ctx, response)
-	case response == nil: // RFC 4752 section 3.1: the client begins
-		e.next = e.token
-		return []byte{}, nil, nil
-	}
-	return e.token(ctx, response)
+func newExchange(m *mechanism, peer auth.Peer) auth.Exchange {
+	e := &exchange{steps: steps{m: m, peer: peer}}
+	e.next = e.token
+	return e
 }
 
 // token takes the initial token.
 func (e *exchange) token(ctx context.Context, response []byte) ([]byte, *auth.Identity, error) {
-	inner, err := unframe(response)
-	if err != nil {
-		return nil, nil, refuseFor(idToken, err, slog.Int("octets", len(response)))
-	}
-	if e.gss, err = e.m.acceptor.acceptToken(ctx, inner, e.peer); err != nil {
-		return nil, nil, err
-	}
-	if err := e.m.checkBinding(e.gss, e.peer); err != nil {
+	if err := e.accept(ctx, response); err != nil {
 		return nil, nil, err
 	}
 	if e.gss.reply == nil {
@@ -129,8 +99,8 @@ func (e *exchange) token(ctx context.Context, response []byte) ([]byte, *auth.Id
 
 // replied takes the empty response to the AP-REP.
 func (e *exchange) replied(_ context.Context, response []byte) ([]byte, *auth.Identity, error) {
-	if len(response) != 0 {
-		return nil, nil, refuse(idOrder).with(e.gss.logAttrs()...)
+	if err := e.silent(response); err != nil {
+		return nil, nil, err
 	}
 	return e.offerLayers()
 }

@@ -22,39 +22,19 @@ const spnegoMaxToken = 1024
 // session key, and otherwise its MIC does. Without either the AP-REQ would be the
 // only proof, and one caught on its way would be worth a login: refused.
 type spnegoExchange struct {
-	m    *mechanism
-	peer auth.Peer
-	next func(context.Context, []byte) ([]byte, *auth.Identity, error)
-	over bool
+	steps
 
 	list      []byte // MechTypeList
 	mech      string // Kerberos 5 as the initiator calls it
 	preferred bool   // it is the initiator's first choice: MICs may be left out
 	named     bool   // supportedMech has gone out
-	gss       *gssContext
-	proved    bool // the initiator's MIC was right
+	proved    bool   // the initiator's MIC was right
 }
 
-// Next implements auth.Exchange.
-func (e *spnegoExchange) Next(ctx context.Context, response []byte) (challenge []byte, id *auth.Identity, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			challenge, id, err = nil, nil, e.m.acceptor.caught("GSS-SPNEGO", p)
-		}
-		if err != nil || id != nil {
-			e.over = true
-		}
-	}()
-	switch {
-	case e.over:
-		return nil, nil, refuse(idOrder)
-	case e.next != nil:
-		return e.next(ctx, response)
-	case response == nil:
-		e.next = e.propose
-		return []byte{}, nil, nil
-	}
-	return e.propose(ctx, response)
+func newSPNEGO(m *mechanism, peer auth.Peer) auth.Exchange {
+	e := &spnegoExchange{steps: steps{m: m, peer: peer}}
+	e.next = e.propose
+	return e
 }
 
 // propose takes the initiator's list and, when Kerberos 5 is its first choice,
@@ -108,14 +88,7 @@ func (e *spnegoExchange) response(b []byte) (negResp, error) {
 // establish accepts the Kerberos token and answers it. The MICs follow RFC 4178
 // section 5: the initiator's comes with its last token, or answers ours.
 func (e *spnegoExchange) establish(ctx context.Context, token, mic []byte) ([]byte, *auth.Identity, error) {
-	inner, err := unframe(token)
-	if err != nil {
-		return nil, nil, refuseFor(idToken, err, slog.Int("octets", len(token)))
-	}
-	if e.gss, err = e.m.acceptor.acceptToken(ctx, inner, e.peer); err != nil {
-		return nil, nil, err
-	}
-	if err := e.m.checkBinding(e.gss, e.peer); err != nil {
+	if err := e.accept(ctx, token); err != nil {
 		return nil, nil, err
 	}
 	answer := negResp{state: negCompleted, token: e.gss.reply}
@@ -160,8 +133,8 @@ func (e *spnegoExchange) confirmed(_ context.Context, response []byte) ([]byte, 
 
 // acknowledged takes the empty response to the last token.
 func (e *spnegoExchange) acknowledged(_ context.Context, response []byte) ([]byte, *auth.Identity, error) {
-	if len(response) != 0 {
-		return nil, nil, refuse(idOrder).with(e.gss.logAttrs()...)
+	if err := e.silent(response); err != nil {
+		return nil, nil, err
 	}
 	return e.finish()
 }
