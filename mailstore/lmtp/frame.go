@@ -128,7 +128,23 @@ func (c *conn) Write(b []byte) (int, error) {
 			c.turn(inData)
 		}
 	}
-	return c.Conn.Write(b)
+	_, err := c.Conn.Write(reply(b))
+	if err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// reply is a line of go-smtp's as it goes out: a command out of its order is 503
+// (RFC 5321 section 4.1.4; RFC 2033 section 4.2 for DATA), not 502, and a
+// recipient without a domain has none in the answer either.
+func reply(line []byte) []byte {
+	const wrong = "502 5.5.1 "
+	text, isWrong := bytes.CutPrefix(line, []byte(wrong))
+	if isWrong && (bytes.HasPrefix(text, []byte("Missing ")) || bytes.Contains(text, []byte(" not allowed ")) || bytes.HasPrefix(text, []byte("Please introduce "))) {
+		return slices.Concat([]byte("503"), line[len("503"):])
+	}
+	return bytes.Replace(line, []byte(noDomain+">"), []byte(">"), 1)
 }
 
 // chunkSize is how many octets follow a BDAT command; go-smtp reads none after

@@ -265,8 +265,12 @@ func TestRefusals(t *testing.T) {
 	for name, dialogue := range map[string]string{
 		"not SMTP":      "S: 220 .*\nC: EHLO client.test\nS: 500 5.5.1 .*",
 		"too large":     greeting + "C: MAIL FROM:<a@b.test> SIZE=52428801\nS: 552 5.3.4 .*",
-		"no recipient":  greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: DATA\nS: 502 .*",
-		"no sender":     greeting + "C: RCPT TO:<alice@mail.test>\nS: 502 .*",
+		"no greeting":   "S: 220 .*\nC: MAIL FROM:<a@b.test>\nS: 503 5.5.1 .*",
+		"no recipient":  greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: DATA\nS: 503 5.5.1 .*", // RFC 2033 section 4.2
+		"no sender":     greeting + "C: RCPT TO:<alice@mail.test>\nS: 503 5.5.1 .*",
+		"two senders":   greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: MAIL FROM:<b@b.test>\nS: 503 5.5.1 .*\nC: RSET\nS: 250 .*\nC: MAIL FROM:<b@b.test>\nS: 250 .*",
+		"no domain":     greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice>\nS: 250 2.0.0 .*<alice> .*\nC: DATA\nS: 354 .*\nC: .\nS: 250 2.0.0 <alice> .*",
+		"no such verb":  greeting + "C: XFOO\nS: 500 5.5.2 .*",
 		"long command":  greeting + "C: MAIL FROM:<" + strings.Repeat("a", 10000) + "@b.test>\nS: 500 5.4.0 .*",
 		"not an adress": greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice\nS: 501 .*",
 	} {

@@ -27,6 +27,7 @@ type session struct {
 
 // An envelope is what is known of a message before it comes.
 type envelope struct {
+	open bool // MAIL was said
 	from string
 	size int64 // as announced; 0: not
 	utf8 bool
@@ -49,7 +50,11 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.envelope = envelope{from: from, size: o.Size, utf8: o.UTF8}
+	if s.open {
+		// RFC 5321 section 4.1.4: no other MAIL before the transaction's end.
+		return &smtp.SMTPError{Code: 503, EnhancedCode: smtp.EnhancedCode{5, 5, 1}, Message: "There is a MAIL FROM command already."}
+	}
+	s.envelope = envelope{open: true, from: from, size: o.Size, utf8: o.UTF8}
 	return nil
 }
 
