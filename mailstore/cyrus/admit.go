@@ -14,6 +14,7 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // maxNotice is how much of a shutdown file is read.
@@ -23,11 +24,11 @@ const maxNotice = 1024
 // shutdown files and user_deny.db.
 func (s *Store) admits(ctx context.Context, name imapdconf.Name) error {
 	for _, path := range s.conf.Shutdowns() {
-		f, err := os.Open(path)
+		f, err := ofd.Open(path, os.O_RDONLY, 0)
 		if err != nil {
 			continue // not there, as nearly always
 		}
-		b, err := io.ReadAll(io.LimitReader(f, maxNotice))
+		b, err := io.ReadAll(io.NewSectionReader(f, 0, maxNotice))
 		f.Close()
 		if err != nil {
 			return fmt.Errorf("cyrus: %w: %w", mailstore.ErrTemporary, err)

@@ -80,11 +80,13 @@ func (s *Store) change(ctx context.Context, name imapdconf.Name) (*mailbox, *cha
 	if err != nil {
 		return nil, nil, err
 	}
+	done := false
+	defer m.releaseUnless(&done)
 	c, err := s.changeOf(ctx, m)
 	if err != nil {
-		m.release()
 		return nil, nil, told(err)
 	}
+	done = true
 	return m, c, nil
 }
 

@@ -60,24 +60,24 @@ const maxCacheOffset = 1<<48 - 1
 
 // endOfCache is where the next record goes; 0 when the file is not of the
 // index's generation, and better left alone.
-func (c *change) endOfCache(f *os.File) (int64, error) {
+func (c *change) endOfCache(f *ofd.File) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
 	generation := binary.BigEndian.AppendUint32(nil, uint32(c.x.header.Generation))
-	if info.Size() < int64(len(generation)) {
+	if info.Size < int64(len(generation)) {
 		return int64(len(generation)), c.m.store.disk.writeAt(f, generation, 0)
 	}
 	found := make([]byte, len(generation))
 	if _, err := f.ReadAt(found, 0); err != nil {
 		return 0, err
 	}
-	if !bytes.Equal(found, generation) || info.Size() > maxCacheOffset {
+	if !bytes.Equal(found, generation) || info.Size > maxCacheOffset {
 		c.m.store.log.Warn("cache not added to", "path", f.Name())
 		return 0, nil
 	}
-	return info.Size(), nil
+	return info.Size, nil
 }
 
 // A cacheFile is cyrus.cache, open for reading.

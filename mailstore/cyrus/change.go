@@ -277,7 +277,7 @@ func (c *change) restore() error {
 	d := &c.m.store.disk
 	err := c.writeRuns(c.old)
 	err = errors.Join(err, d.writeAt(c.x.f, c.x.raw[:c.x.layout.headerSize], 0))
-	if info, statErr := c.x.f.Stat(); statErr == nil && info.Size() > c.x.size {
+	if info, statErr := c.x.f.Stat(); statErr == nil && info.Size > c.x.size {
 		err = errors.Join(err, d.truncate(c.x.f, c.x.size))
 	}
 	return errors.Join(err, d.sync(c.x.f))

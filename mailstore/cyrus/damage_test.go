@@ -17,6 +17,7 @@ import (
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A spool of Cyrus's with one mailbox, which a test damages.
@@ -333,7 +334,7 @@ func FuzzIndex(f *testing.F) {
 		f.Add(b)
 	}
 	s := newStore(f, newConfig(f))
-	file := must(os.Create(filepath.Join(f.TempDir(), "cyrus.index")))
+	file := must(ofd.Open(filepath.Join(f.TempDir(), "cyrus.index"), os.O_RDWR|os.O_CREATE, 0o600))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		must(file.WriteAt(b, 0))
 		if err := file.Truncate(int64(len(b))); err != nil {

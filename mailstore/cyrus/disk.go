@@ -29,16 +29,16 @@ func (d *disk) step(name, path string) error {
 }
 
 // create opens a new file, or an old one emptied; never through a symlink.
-func (d *disk) create(path string, mode fs.FileMode) (*os.File, error) {
+func (d *disk) create(path string, mode fs.FileMode) (*ofd.File, error) {
 	return d.openFor(path, os.O_TRUNC, mode)
 }
 
 // open opens an old file as it is, or a new one; never through a symlink.
-func (d *disk) open(path string, mode fs.FileMode) (*os.File, error) {
+func (d *disk) open(path string, mode fs.FileMode) (*ofd.File, error) {
 	return d.openFor(path, 0, mode)
 }
 
-func (d *disk) openFor(path string, flags int, mode fs.FileMode) (*os.File, error) {
+func (d *disk) openFor(path string, flags int, mode fs.FileMode) (*ofd.File, error) {
 	if err := d.step("create", path); err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (d *disk) openFor(path string, flags int, mode fs.FileMode) (*os.File, erro
 	return f, nil
 }
 
-func (d *disk) writeAt(f *os.File, b []byte, at int64) error {
+func (d *disk) writeAt(f *ofd.File, b []byte, at int64) error {
 	if d.before != nil {
 		if n, err := d.before("write", f.Name(), len(b)); err != nil {
 			if n > 0 {
@@ -64,7 +64,7 @@ func (d *disk) writeAt(f *os.File, b []byte, at int64) error {
 	return nil
 }
 
-func (d *disk) truncate(f *os.File, size int64) error {
+func (d *disk) truncate(f *ofd.File, size int64) error {
 	if err := d.step("truncate", f.Name()); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (d *disk) truncate(f *os.File, size int64) error {
 	return nil
 }
 
-func (d *disk) sync(f *os.File) error {
+func (d *disk) sync(f *ofd.File) error {
 	if err := d.step("fsync", f.Name()); err != nil {
 		return err
 	}

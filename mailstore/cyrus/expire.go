@@ -11,6 +11,7 @@ import (
 
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // Expired is what Expire has done.
@@ -266,7 +267,7 @@ func (e *expiry) copyCache() (path string, err error) {
 // A blockWriter gathers small pieces.
 type blockWriter struct {
 	disk   *disk
-	f      *os.File
+	f      *ofd.File
 	buf    []byte
 	before int64 // octets written
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // expected is what an independent reader (in Python) made of a mailbox.
@@ -83,7 +84,7 @@ func goldenMailbox(t *testing.T, s *Store, fixture, where string, want *expected
 	if _, err := os.Stat(filepath.Join(meta, "cyrus.index")); err != nil {
 		meta = filepath.Join(fixture, strings.Replace(where, "spool", "meta", 1))
 	}
-	f, err := os.Open(filepath.Join(meta, "cyrus.index"))
+	f, err := ofd.Open(filepath.Join(meta, "cyrus.index"), os.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

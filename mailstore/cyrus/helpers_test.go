@@ -18,6 +18,7 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // These tests are inside the package: they put a failing disk under a Store
@@ -206,7 +207,7 @@ func appendRaw(t testing.TB, s *Store, user, text string) {
 	place := must(s.lookup(user))
 	path := filepath.Join(s.conf.Layout.Partitions[place.Partition].Root, "raw")
 	write(t, path, []byte(text))
-	f := must(os.Open(path))
+	f := must(ofd.Open(path, os.O_RDONLY, 0))
 	stage := &staged{path: path, file: f, size: int64(len(text)), headerSize: int64(len(text)), guid: sha1.Sum([]byte(text)), arrived: testTime()}
 	defer stage.drop(s)
 	m, c, err := s.change(context.Background(), place.Name)

@@ -64,9 +64,11 @@ type headerField struct {
 	time  bool
 }
 
+const headerFields = 34
+
 // fields pairs each number with its place.
-func (h *IndexHeader) fields(s *headerSlots) []headerField {
-	return []headerField{
+func (h *IndexHeader) fields(s *headerSlots) [headerFields]headerField {
+	return [headerFields]headerField{
 		{s.generation, &h.Generation, false}, {s.format, &h.Format, false}, {s.minor, &h.Minor, false},
 		{s.start, &h.Start, false}, {s.recordSize, &h.RecordSize, false}, {s.records, &h.Records, false},
 		{s.lastAppend, &h.LastAppend, true}, {s.lastUID, &h.LastUID, false}, {s.quotaUsed, &h.QuotaUsed, false},

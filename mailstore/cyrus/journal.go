@@ -163,7 +163,7 @@ func (m *mailbox) appendJournal(b []byte) (err error) {
 	if err != nil {
 		return fmt.Errorf("cyrus: %w", err)
 	}
-	return d.writeAt(m.journal, b, info.Size())
+	return d.writeAt(m.journal, b, info.Size)
 }
 
 func (c *change) dropJournal() error {

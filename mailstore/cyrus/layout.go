@@ -65,8 +65,26 @@ type recordSlots struct {
 	guid                                                    int // 20 octets; 0: none
 }
 
+// layouts are made once: every login asks for one.
+var layouts = allLayouts()
+
+func allLayouts() map[int]*layout {
+	all := map[int]*layout{}
+	for minor := range 32 {
+		if l, ok := makeLayout(minor); ok {
+			all[minor] = l
+		}
+	}
+	return all
+}
+
 // layoutOf knows the versions of section "index versions" in doc.go.
 func layoutOf(minor int) (*layout, bool) {
+	l, ok := layouts[minor]
+	return l, ok
+}
+
+func makeLayout(minor int) (*layout, bool) {
 	l := &layout{minor: minor, writable: minor >= 12 && minor <= 17}
 	switch {
 	case minor < 6 || minor > 20 || minor == 11 || minor == 18:

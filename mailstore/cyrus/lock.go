@@ -33,16 +33,18 @@ type mailbox struct {
 	purpose purpose
 	entry   cyrusdb.MailboxEntry
 	place   imapdconf.Mailbox
-	locks   []*os.File
-	index   *os.File
-	path    string   // the index's
-	cache   *os.File // to be added to; nil: nothing was
-	journal *os.File // nil: not written yet
+	locks   []*ofd.File
+	index   *ofd.File
+	path    string    // the index's
+	cache   *ofd.File // to be added to; nil: nothing was
+	journal *ofd.File // nil: not written yet
 }
 
 // begin takes the lock of the user's namespace and finds the mailbox.
 func (s *Store) begin(ctx context.Context, name imapdconf.Name, p purpose) (*mailbox, error) {
 	m := &mailbox{store: s, purpose: p}
+	done := false
+	defer m.releaseUnless(&done)
 	path, err := s.conf.NamespaceLock(name)
 	if err == nil && path != "" {
 		err = m.lock(ctx, path, p != toRead)
@@ -55,9 +57,9 @@ func (s *Store) begin(ctx context.Context, name imapdconf.Name, p purpose) (*mai
 		err = s.serves(&m.entry)
 	}
 	if err != nil {
-		m.release()
 		return nil, told(err)
 	}
+	done = true
 	return m, nil
 }
 
@@ -72,6 +74,14 @@ func (s *Store) serves(e *cyrusdb.MailboxEntry) error {
 		meaning = mailstore.ErrTemporary
 	}
 	return fmt.Errorf("cyrus: %w: %s: %s", meaning, e.Name, why)
+}
+
+// releaseUnless is deferred: it gives the locks back also when a panic comes
+// before done, for nothing else would.
+func (m *mailbox) releaseUnless(done *bool) {
+	if !*done {
+		m.release()
+	}
 }
 
 // lockMailbox is begin and open.
@@ -122,7 +132,10 @@ func (m *mailbox) openIndex(ctx context.Context) error {
 		}
 		// Under the mailbox's lock nobody of 2.4 and later replaces the
 		// file; looking costs little and covers those who do not know it.
-		same, err := sameFile(f, m.path)
+		info, same, err := f.Named(m.path)
+		if err == nil && !info.Regular {
+			err = fault(m.path, -1, "not a regular file")
+		}
 		if same && err == nil {
 			m.index = f
 			return nil
@@ -135,7 +148,7 @@ func (m *mailbox) openIndex(ctx context.Context) error {
 }
 
 // await locks f, and tells how long that took when somebody else held it.
-func (s *Store) await(ctx context.Context, f *os.File, exclusive bool) error {
+func (s *Store) await(ctx context.Context, f *ofd.File, exclusive bool) error {
 	if ok, err := ofd.TryLock(f, exclusive); ok || err != nil {
 		return err
 	}
@@ -146,21 +159,6 @@ func (s *Store) await(ctx context.Context, f *os.File, exclusive bool) error {
 	err := ofd.Lock(ctx, f, exclusive)
 	s.waited(time.Since(began))
 	return err
-}
-
-func sameFile(f *os.File, path string) (bool, error) {
-	open, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	if !open.Mode().IsRegular() {
-		return false, fault(path, -1, "not a regular file")
-	}
-	named, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && os.SameFile(open, named), err
 }
 
 // lock takes one of the lock files, which are made on demand and never
@@ -186,7 +184,7 @@ func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
 
 // release gives all locks back, the innermost first. It may be called twice.
 func (m *mailbox) release() {
-	for _, f := range []**os.File{&m.journal, &m.cache, &m.index} {
+	for _, f := range []**ofd.File{&m.journal, &m.cache, &m.index} {
 		if *f != nil {
 			(*f).Close()
 			*f = nil

@@ -158,11 +158,13 @@ func (d *maildrop) reread(ctx context.Context, p purpose) (*mailbox, *indexFile,
 	if err != nil {
 		return nil, nil, err
 	}
+	done := false
+	defer m.releaseUnless(&done)
 	x, err := d.openSame(ctx, m)
 	if err != nil {
-		m.release()
 		return nil, nil, told(err)
 	}
+	done = true
 	return m, x, nil
 }
 

@@ -60,7 +60,7 @@ func (m *mailbox) forgetStatus(ctx context.Context) error {
 // on it, so the lock counts only while the path still names it.
 func (s *Store) appendSync(ctx context.Context, path, lines string) error {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+		f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
 			if err := s.disk.mkdirAll(path[:strings.LastIndexByte(path, '/')]); err != nil {
 				return err
@@ -78,17 +78,17 @@ func (s *Store) appendSync(ctx context.Context, path, lines string) error {
 	}
 }
 
-func (s *Store) appendLocked(ctx context.Context, f *os.File, path, lines string) (done bool, err error) {
+func (s *Store) appendLocked(ctx context.Context, f *ofd.File, path, lines string) (done bool, err error) {
 	if err := ofd.Lock(ctx, f, true); err != nil {
 		return false, err
 	}
-	if same, err := sameFile(f, path); err != nil || !same {
+	if _, same, err := f.Named(path); err != nil || !same {
 		return false, err
 	}
 	if err := s.disk.step("write", path); err != nil {
 		return false, err
 	}
-	if _, err := f.WriteString(lines); err != nil {
+	if _, err := f.Write([]byte(lines)); err != nil {
 		return false, fmt.Errorf("cyrus: %w", err)
 	}
 	return true, s.disk.sync(f)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -45,10 +44,22 @@ const (
 )
 
 func (s *Store) sizePath(key uint64) string {
-	return filepath.Join(s.stateDir, "octets", fmt.Sprintf("%016x", key))
+	b := append(make([]byte, 0, len(s.stateDir)+len("/octets/")+16+len(".journal")), s.stateDir...)
+	return string(appendHex(appendHex(append(b, "/octets/"...), uint32(key>>32)), uint32(key)))
 }
 
+// loadSizes gives what is known of a mailbox.
 func (s *Store) loadSizes(key uint64) (z sizeFile, ok bool) {
+	if z, ok = s.plain.load(key); ok {
+		return z, true
+	}
+	if z, ok = s.readSizes(key); ok {
+		s.plain.store(key, &z)
+	}
+	return z, ok
+}
+
+func (s *Store) readSizes(key uint64) (z sizeFile, ok bool) {
 	fd, err := openFile(s.sizePath(key))
 	if err != nil {
 		return z, false
@@ -157,6 +168,7 @@ func (d *maildrop) measure() error {
 		return err
 	}
 	d.measured = true
+	d.store.plain.store(d.key, &next)
 	if work.messages >= worthSavingMessages || work.octets >= worthSavingOctets || work.odd {
 		if err := d.store.saveSizes(d.key, &next); err != nil {
 			d.store.log.Warn("message sizes not saved", "mailbox", d.place.Name.Intname(), "error", err)

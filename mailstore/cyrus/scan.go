@@ -2,12 +2,13 @@ package cyrus
 
 import (
 	"encoding/binary"
-	"os"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // An indexFile is a cyrus.index whose header has been read under its lock.
 type indexFile struct {
-	f      *os.File
+	f      *ofd.File
 	path   string
 	layout *layout
 	header IndexHeader
@@ -23,7 +24,7 @@ func (m *mailbox) readIndex() (*indexFile, error) {
 	if err != nil {
 		return nil, told(err)
 	}
-	x.size = info.Size()
+	x.size = info.Size
 	n, err := x.f.ReadAt(x.raw[:min(x.size, maxHeaderSize)], 0)
 	if err != nil {
 		return nil, told(err)

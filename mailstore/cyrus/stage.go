@@ -9,20 +9,20 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/bodycache"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A staged message lies complete and durable on the mailbox's partition, not
 // yet under its name: the mailbox is locked only for the renaming.
 type staged struct {
 	path       string
-	file       *os.File
+	file       *ofd.File
 	size       int64
 	headerSize int64
 	guid       GUID

@@ -63,6 +63,7 @@ type Store struct {
 	stateDir string
 	holds    holds
 	disk     disk
+	plain    sizeMemo
 	blocks   sync.Pool // *[]byte of blockSize
 }
 

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -81,7 +80,7 @@ func Update(ctx context.Context, db imapdconf.Database, do func(Tx) error) error
 	return at(db.Path, update(f, db.Backend, do))
 }
 
-func update(f *os.File, name string, do func(Tx) error) error {
+func update(f *ofd.File, name string, do func(Tx) error) error {
 	tx, err := newTx(f, name)
 	if err != nil {
 		return err
@@ -119,7 +118,7 @@ func at(path string, err error) error {
 
 // openLocked opens the file that the path names once the lock is held. It is
 // opened anew while another process has put a different one there meanwhile.
-func openLocked(ctx context.Context, path string, exclusive bool) (*os.File, error) {
+func openLocked(ctx context.Context, path string, exclusive bool) (*ofd.File, error) {
 	mode := os.O_RDONLY
 	if exclusive {
 		mode = os.O_RDWR
@@ -127,13 +126,13 @@ func openLocked(ctx context.Context, path string, exclusive bool) (*os.File, err
 	for {
 		f, err := ofd.Open(path, mode, 0)
 		if err != nil {
-			return nil, fmt.Errorf("cyrusdb: %w", err)
+			return nil, err // not dressed up: user_deny.db is hardly ever there
 		}
 		if err := ofd.Lock(ctx, f, exclusive); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("cyrusdb: %w", err)
 		}
-		same, err := sameFile(f, path)
+		_, same, err := f.Named(path)
 		if same && err == nil {
 			return f, nil
 		}
@@ -144,20 +143,7 @@ func openLocked(ctx context.Context, path string, exclusive bool) (*os.File, err
 	}
 }
 
-// sameFile tells whether the path still names the open file.
-func sameFile(f *os.File, path string) (bool, error) {
-	open, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	named, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // between unlink and the next open, which will tell
-	}
-	return err == nil && os.SameFile(open, named), err
-}
-
-func newReader(f *os.File, name string) (Reader, error) {
+func newReader(f *ofd.File, name string) (Reader, error) {
 	switch format, size, err := detect(f, name); {
 	case err != nil:
 		return nil, err
@@ -172,7 +158,7 @@ func newReader(f *os.File, name string) (Reader, error) {
 	}
 }
 
-func newTx(f *os.File, name string) (backend, error) {
+func newTx(f *ofd.File, name string) (backend, error) {
 	switch format, size, err := detect(f, name); {
 	case err != nil:
 		return nil, err
@@ -194,7 +180,7 @@ const (
 
 // detect believes the file before the configuration, as Cyrus does: it may
 // have been converted since. A flat file has no magic.
-func detect(f *os.File, name string) (format string, size int64, err error) {
+func detect(f *ofd.File, name string) (format string, size int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return "", 0, fmt.Errorf("cyrusdb: %w", err)
@@ -206,11 +192,11 @@ func detect(f *os.File, name string) (format string, size int64, err error) {
 	}
 	switch {
 	case string(magic[:]) == twoskipMagic:
-		return "twoskip", info.Size(), nil
+		return "twoskip", info.Size, nil
 	case string(magic[:]) == skiplistMagic:
-		return "skiplist", info.Size(), nil
+		return "skiplist", info.Size, nil
 	case n == 0 && (name == "twoskip" || name == "skiplist"), name == "flat":
-		return name, info.Size(), nil
+		return name, info.Size, nil
 	}
 	return "", 0, fmt.Errorf("%w: not twoskip, skiplist or flat (configured: %q); convert it with cvt_cyrusdb to twoskip",
 		ErrFormat, name)

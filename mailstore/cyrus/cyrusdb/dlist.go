@@ -68,6 +68,17 @@ func (p *dlistParser) value(depth int) (Dlist, error) {
 	return Dlist{Kind: DlistText, Text: text}, nil
 }
 
+// usualItems is as much as an entry of mailboxes.db has.
+const usualItems = 8
+
+// room makes the first append to s the last that allocates, as a rule.
+func room[T any](s []T) []T {
+	if s == nil {
+		s = make([]T, 0, usualItems)
+	}
+	return s
+}
+
 func (p *dlistParser) list(kind DlistKind, depth int) (Dlist, error) {
 	d := Dlist{Kind: kind}
 	for {
@@ -88,13 +99,13 @@ func (p *dlistParser) list(kind DlistKind, depth int) (Dlist, error) {
 				return Dlist{}, fmt.Errorf("%w: key without a value", errDlist)
 			}
 			p.s = strings.TrimLeft(p.s, " ")
-			d.Keys = append(d.Keys, key)
+			d.Keys = append(room(d.Keys), key)
 		}
 		item, err := p.value(depth + 1)
 		if err != nil {
 			return Dlist{}, err
 		}
-		d.Items = append(d.Items, item)
+		d.Items = append(room(d.Items), item)
 	}
 }
 

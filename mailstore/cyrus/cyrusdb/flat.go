@@ -18,7 +18,7 @@ const maxFlat = 256 << 20
 // A flatDB is a database of lines, "key<tab>value", in order. It is small and
 // kept in memory.
 type flatDB struct {
-	file    *os.File
+	file    *ofd.File
 	lines   []flatLine
 	changed bool
 }
@@ -27,7 +27,7 @@ type flatLine struct {
 	key, value []byte
 }
 
-func readFlat(f *os.File, size int64) (*flatDB, error) {
+func readFlat(f *ofd.File, size int64) (*flatDB, error) {
 	if size > maxFlat {
 		return nil, fmt.Errorf("%w: flat database of %d octets", ErrCorrupt, size)
 	}
@@ -54,7 +54,7 @@ func parseFlat(data []byte) (*flatDB, error) {
 	return db, nil
 }
 
-func beginFlat(f *os.File, size int64) (*flatDB, error) {
+func beginFlat(f *ofd.File, size int64) (*flatDB, error) {
 	db, err := readFlat(f, size)
 	if err == nil {
 		db.file = f
@@ -135,12 +135,12 @@ func (db *flatDB) abort() error { return nil }
 // replaceFile puts data in old's place under the name path, durably. Whoever
 // holds the lock goes on holding it: the new file has it before it has its name.
 // The new file is open when it is in place, even with an error.
-func replaceFile(old *os.File, path string, data []byte) (f *os.File, err error) {
+func replaceFile(old *ofd.File, path string, data []byte) (f *ofd.File, err error) {
 	info, err := old.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("cyrusdb: %w", err)
 	}
-	f, err = os.OpenFile(path+".NEW", os.O_RDWR|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	f, err = ofd.Open(path+".NEW", os.O_RDWR|os.O_CREATE|os.O_TRUNC, info.Perm)
 	if err != nil {
 		return nil, fmt.Errorf("cyrusdb: %w", err)
 	}

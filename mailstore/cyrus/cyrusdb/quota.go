@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A Resource is one of the things a quota counts.
@@ -230,7 +232,7 @@ func ReadQuota(ctx context.Context, path string) (Quota, error) {
 	return readQuota(f)
 }
 
-func readQuota(f *os.File) (Quota, error) {
+func readQuota(f *ofd.File) (Quota, error) {
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxQuotaFile+1))
 	if err != nil {
 		return Quota{}, fmt.Errorf("cyrusdb: %w", err)
@@ -250,7 +252,7 @@ func readQuota(f *os.File) (Quota, error) {
 type QuotaTx struct {
 	Quota
 	path      string
-	file      *os.File // of that name, locked
+	file      *ofd.File // of that name, locked
 	committed bool
 }
 
@@ -260,11 +262,18 @@ func OpenQuota(ctx context.Context, path string) (*QuotaTx, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, err := readQuota(f)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	t := &QuotaTx{path: path, file: f}
+	done := false
+	defer func() { // after a panic too
+		if !done {
+			_ = t.Close()
+		}
+	}()
+	if t.Quota, err = readQuota(f); err != nil {
+		return nil, err
 	}
-	return &QuotaTx{Quota: q, path: path, file: f}, nil
+	done = true
+	return t, nil
 }
 
 // Commit puts the quota on disk. It may be called again, after a further Add,

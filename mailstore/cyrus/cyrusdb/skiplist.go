@@ -5,7 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // The skiplist format: a header, records in key order, and a log of later
@@ -46,7 +47,7 @@ type slNode struct {
 	buf        []byte
 }
 
-func openSkiplist(f *os.File, size int64) (*slReader, error) {
+func openSkiplist(f *ofd.File, size int64) (*slReader, error) {
 	return newSLReader(f, size)
 }
 

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A tsReader is a twoskip database open for reading.
@@ -18,7 +19,7 @@ type tsReader struct {
 	nodes [2]tsNode // the record a search stands on, and the one it looks at
 }
 
-func openTwoskip(f *os.File, size int64) (*tsReader, error) {
+func openTwoskip(f *ofd.File, size int64) (*tsReader, error) {
 	return newTSReader(f, uint64(size))
 }
 

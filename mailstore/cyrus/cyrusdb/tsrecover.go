@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
@@ -111,7 +112,7 @@ func Checkpoint(ctx context.Context, db imapdconf.Database) error {
 	return at(db.Path, checkpoint(f, db))
 }
 
-func checkpoint(f *os.File, db imapdconf.Database) error {
+func checkpoint(f *ofd.File, db imapdconf.Database) error {
 	format, size, err := detect(f, db.Backend)
 	if err != nil || format != "twoskip" || size == 0 {
 		return err
@@ -129,7 +130,7 @@ func checkpoint(f *os.File, db imapdconf.Database) error {
 	}
 	// The old file's lock keeps every other writer from the new one too.
 	path := db.Path + ".NEW"
-	fresh, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	fresh, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, info.Perm)
 	if err != nil {
 		return fmt.Errorf("cyrusdb: %w", err)
 	}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
+
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // tsBlock is the unit within which a rewritten head must lie, so that a crash
@@ -32,7 +33,7 @@ type tsTx struct {
 	began     bool // the header says DIRTY on our account
 }
 
-func beginTwoskip(f *os.File, size int64) (*tsTx, error) {
+func beginTwoskip(f *ofd.File, size int64) (*tsTx, error) {
 	return newTSTx(f, uint64(size))
 }
 

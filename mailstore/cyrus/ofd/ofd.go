@@ -30,23 +30,23 @@ const (
 
 // Lock locks the whole of f, as Cyrus does, and waits for it until ctx ends.
 // An exclusive lock needs f open for writing.
-func Lock(ctx context.Context, f *os.File, exclusive bool) error {
+func Lock(ctx context.Context, f Descriptor, exclusive bool) error {
 	return LockRange(ctx, f, exclusive, 0, 0)
 }
 
 // TryLock is Lock without waiting: false when somebody else holds f.
-func TryLock(f *os.File, exclusive bool) (bool, error) {
+func TryLock(f Descriptor, exclusive bool) (bool, error) {
 	return TryLockRange(f, exclusive, 0, 0)
 }
 
 // Unlock gives back all that this open file holds. Closing f does too.
-func Unlock(f *os.File) error {
+func Unlock(f Descriptor) error {
 	return UnlockRange(f, 0, 0)
 }
 
 // LockRange locks length octets of f from start; length 0 is to the end,
 // however far the file grows. The octets need not exist.
-func LockRange(ctx context.Context, f *os.File, exclusive bool, start, length int64) error {
+func LockRange(ctx context.Context, f Descriptor, exclusive bool, start, length int64) error {
 	var timer *time.Timer
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		ok, err := TryLockRange(f, exclusive, start, length)
@@ -68,7 +68,7 @@ func LockRange(ctx context.Context, f *os.File, exclusive bool, start, length in
 }
 
 // TryLockRange is LockRange without waiting.
-func TryLockRange(f *os.File, exclusive bool, start, length int64) (bool, error) {
+func TryLockRange(f Descriptor, exclusive bool, start, length int64) (bool, error) {
 	kind := int16(unix.F_RDLCK)
 	if exclusive {
 		kind = unix.F_WRLCK
@@ -81,36 +81,56 @@ func TryLockRange(f *os.File, exclusive bool, start, length int64) (bool, error)
 }
 
 // UnlockRange gives back length octets from start.
-func UnlockRange(f *os.File, start, length int64) error {
+func UnlockRange(f Descriptor, start, length int64) error {
 	return set(f, unix.F_UNLCK, start, length)
 }
 
-func set(f *os.File, kind int16, start, length int64) error {
+func set(f Descriptor, kind int16, start, length int64) error {
 	// Pid must be zero for the OFD commands.
 	return control(f, unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Start: start, Len: length})
 }
 
-// control runs the fcntl through SyscallConn: f.Fd() would put the file into
-// blocking mode and lets the descriptor be closed under the call.
-func control(f *os.File, cmd int, l *unix.Flock_t) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("ofd: %w", err)
-	}
-	var fcntlErr error
-	err = conn.Control(func(fd uintptr) {
-		for {
-			fcntlErr = unix.FcntlFlock(fd, cmd, l)
-			if !errors.Is(fcntlErr, unix.EINTR) {
-				return
-			}
-		}
-	})
-	if err == nil {
-		err = fcntlErr
+// A Descriptor is an open file: a *File or an *os.File.
+type Descriptor interface {
+	Name() string
+	Close() error
+}
+
+func control(f Descriptor, cmd int, l *unix.Flock_t) error {
+	var err error
+	switch f := f.(type) {
+	case *File:
+		err = fcntl(f.fd, cmd, l)
+	case *os.File:
+		err = controlOS(f, cmd, l)
+	default:
+		err = unix.EBADF
 	}
 	if err != nil {
 		return fmt.Errorf("ofd: lock %s: %w", f.Name(), err)
 	}
 	return nil
+}
+
+func fcntl(fd, cmd int, l *unix.Flock_t) error {
+	for {
+		if err := unix.FcntlFlock(uintptr(fd), cmd, l); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// controlOS runs the fcntl through SyscallConn: f.Fd() would put the file into
+// blocking mode and lets the descriptor be closed under the call.
+func controlOS(f *os.File, cmd int, l *unix.Flock_t) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	lock := *l // what the closure holds goes to the heap
+	var fcntlErr error
+	if err := conn.Control(func(fd uintptr) { fcntlErr = fcntl(int(fd), cmd, &lock) }); err != nil {
+		return err
+	}
+	return fcntlErr
 }
