@@ -23,6 +23,7 @@ var realm *integration.Realm
 var all = []int{1, 2, 3, 4, 5, 6}
 
 func TestMain(m *testing.M) {
+	enterMounts()
 	code := player.Main(m, &realm, func(string) (string, error) { return "failure_delay = \"1ms\"\n", nil })
 	fmt.Print(tries.table())
 	os.Exit(code)
