@@ -1,7 +1,6 @@
 package kpop
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +111,7 @@ func (t *transaction) sendSmall(n mailstore.Number, size int64, cut *topCutter) 
 		text = text[:end]
 	}
 	d := dotWriter{c: t.conn}
-	if canonical && (len(text) == 0 || text[0] != '.' && text[len(text)-1] == '\n') && !bytes.Contains(text, lfDot) {
+	if canonical && (len(text) == 0 || text[0] != '.' && text[len(text)-1] == '\n') && indexLineDot(text) < 0 {
 		t.out = out[:start+len(text)]
 		d.octets = int64(len(text))
 	} else {
@@ -247,7 +246,7 @@ func dottedLine(p []byte, lineBegins bool) int {
 	if lineBegins && len(p) > 0 && p[0] == '.' {
 		return 0
 	}
-	if i := bytes.Index(p, lfDot); i >= 0 {
+	if i := indexLineDot(p); i >= 0 {
 		return i + 1
 	}
 	return -1

@@ -1,0 +1,4 @@
+package kpop
+
+// IndexLineDot is for its own test and benchmark.
+var IndexLineDot = indexLineDot
