@@ -4,6 +4,7 @@ package integration_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -87,5 +88,15 @@ func TestDirectoryOfTheRealm(t *testing.T) {
 		if err != nil || !strings.Contains(out, "krbPrincipalName: "+user+"@"+integration.RealmName) {
 			t.Errorf("ldapsearch finds %q, %v", out, err)
 		}
+	}
+}
+
+// TestAdministratorsPassword: OpenLDAP's own tools take the file as it is.
+func TestAdministratorsPassword(t *testing.T) {
+	t.Parallel()
+	s := realm.LDAP()
+	out, err := exec.CommandContext(t.Context(), "ldapwhoami", "-x", "-H", s.URI, "-D", s.AdminDN, "-y", s.PasswordFile).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "dn:"+s.AdminDN) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -40,6 +40,7 @@ addprinc +requires_preauth -pw lockpw -policy lock locked
 addprinc +requires_preauth -pw sha2pw -e aes256-sha2:normal sha2
 addprinc +requires_preauth -pw oldpw -e aes128-cts:normal aes128
 addprinc +requires_preauth -pw saltpw -e aes256-cts:special salted
+addprinc +requires_preauth +requires_hwauth -pw tokenpw token
 addprinc -randkey pop/mail.r.test
 addprinc -randkey disabled
 modprinc -allow_tix disabled
@@ -164,6 +165,7 @@ func TestRealKDC(t *testing.T) {
 			{"password must be changed", "must", "mustpw", auth.ErrDenied, "password has expired or must be changed"},
 			{"account expired", "gone", "goneopw", auth.ErrDenied, "account has expired"},
 			{"account disabled", "disabled", "x", auth.ErrDenied, "account is locked"},
+			{"hardware wanted", "token", "tokenpw", auth.ErrDenied, "preauthentication that a password cannot do"},
 		} {
 			id, err := attempt(t, k, c.user, c.password)
 			if !errors.Is(err, c.want) || c.want != nil && !strings.Contains(err.Error(), c.says) {

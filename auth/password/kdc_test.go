@@ -125,7 +125,8 @@ func TestCheckAnswers(t *testing.T) {
 	for code, want := range map[int32]error{
 		errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN: auth.ErrDenied, errorcode.KDC_ERR_PREAUTH_FAILED: auth.ErrDenied,
 		errorcode.KDC_ERR_CLIENT_REVOKED: auth.ErrDenied, errorcode.KDC_ERR_NAME_EXP: auth.ErrDenied, errorcode.KDC_ERR_POLICY: auth.ErrDenied,
-		errorcode.KDC_ERR_KEY_EXPIRED: auth.ErrDenied, errorcode.KDC_ERR_ETYPE_NOSUPP: auth.ErrPermanent,
+		errorcode.KDC_ERR_KEY_EXPIRED:        auth.ErrDenied,
+		errorcode.KDC_ERR_PADATA_TYPE_NOSUPP: auth.ErrDenied, errorcode.KDC_ERR_ETYPE_NOSUPP: auth.ErrPermanent,
 		errorcode.KRB_AP_ERR_SKEW: auth.ErrTemporary, errorcode.KRB_ERR_GENERIC: auth.ErrTemporary, 9999: auth.ErrTemporary, -1: auth.ErrTemporary,
 	} {
 		k := checker(t, keys, (&fakeKDC{t: t, failure: code}).listen())

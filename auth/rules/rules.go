@@ -15,9 +15,9 @@ type Origin string
 
 // The origins, in their default order.
 const (
-	FromMap    Origin = "map"    // Rules.Map, the explicit map file
-	FromSource Origin = "source" // Rules.Source, by whole principal
-	FromLocal  Origin = "local"  // Rules.Local, krb5.conf's auth_to_local
+	FromMap    Origin = "map"           // Rules.Map, the explicit map file
+	FromSource Origin = "directory"     // Rules.Source, by whole principal
+	FromLocal  Origin = "auth_to_local" // Rules.Local, krb5.conf's auth_to_local
 )
 
 // Realms says which principals are heard at all.

@@ -385,7 +385,7 @@ func TestWhyTellsEachStep(t *testing.T) {
 	for _, s := range steps {
 		all.WriteString(s.What + ": " + s.Detail + "\n")
 	}
-	for _, want := range []string{`realm: "REALM.TEST" is trusted`, "map file", "RULE: DEFAULT fits", "auth_to_local: maps", "directory: none", `folder "lists"`, `allowed: mailbox "alice+lists"`} {
+	for _, want := range []string{`order: ["map" "directory" "auth_to_local"]`, `realm: "REALM.TEST" is trusted`, "map file", "RULE: DEFAULT fits", "auth_to_local: maps", "directory: none", `folder "lists"`, `allowed: mailbox "alice+lists"`} {
 		if !strings.Contains(all.String(), want) {
 			t.Errorf("no %q in\n%s", want, all.String())
 		}

@@ -56,7 +56,7 @@ type Server struct {
 	LocalURI     string // ldapi://; empty with NoSocket
 	Port         int
 	AdminDN      string
-	PasswordFile string // the administrator's password, mode 0600
+	PasswordFile string // the administrator's password and no line end, as ldapmodify -y wants it; mode 0600
 	PID          int
 
 	dir    string
@@ -173,7 +173,7 @@ func (s *Server) write(o Options) error {
 	return errors.Join(
 		os.WriteFile(filepath.Join(s.dir, "slapd.conf"), []byte(c.String()), 0o600),
 		os.WriteFile(filepath.Join(s.dir, "kpop.schema"), []byte(schema), 0o600),
-		os.WriteFile(s.PasswordFile, []byte(password+"\n"), 0o600),
+		os.WriteFile(s.PasswordFile, []byte(password), 0o600),
 	)
 }
 
