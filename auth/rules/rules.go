@@ -193,7 +193,13 @@ func (r *Rules) report(ctx context.Context, id auth.Identity, account auth.Accou
 	}
 }
 
-// quote makes a name from outside fit for a log line.
-func quote(s string) string { return fmt.Sprintf("%.128q", s) }
+// quoted is a name from outside, fit for a log line when it is printed. Mostly it
+// is not: a login's steps are told to nobody (BenchmarkLookup).
+type quoted string
+
+func quote(s string) quoted { return quoted(s) }
+
+// String implements fmt.Stringer.
+func (q quoted) String() string { return fmt.Sprintf("%.128q", string(q)) }
 
 func clip(s string) string { return s[:min(len(s), auth.MaxLoginName)] }

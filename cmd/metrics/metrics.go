@@ -16,9 +16,13 @@ type Metrics struct {
 	logins, keys       *prometheus.CounterVec
 	skew, duration     prometheus.Observer
 	commands           *prometheus.HistogramVec
+	ofVerb             *memo[prometheus.Observer]
+	ofPort             *memo[portCounters]
 	retrieved, topped  prometheus.Counter
 	deleted            prometheus.Counter
-	octets             *prometheus.CounterVec
+	sent               prometheus.Counter
+	retrievedOctets    prometheus.Counter
+	deletedOctets      prometheus.Counter
 	panics             prometheus.Counter
 	kdc, ldap          *prometheus.HistogramVec
 	lockWait           prometheus.Observer
@@ -55,6 +59,9 @@ func (m *Metrics) sessionCounters() {
 	m.sessions = m.gauge("sessions", "Open connections.", "listener")
 	m.loggedIn = m.gauge("sessions_logged_in", "Open connections that have a maildrop.", "listener")
 	m.duration = m.histogram("session_seconds", "From connecting to the end.", long).WithLabelValues()
+	m.ofPort = newMemo(func(port string) portCounters {
+		return portCounters{m.connections.WithLabelValues(port), m.sessions.WithLabelValues(port), m.loggedIn.WithLabelValues(port)}
+	})
 	m.panics = m.counter("panics_total", "Faults of kpopd that were caught: each ended one session, login or question to a directory.").WithLabelValues()
 }
 
@@ -67,10 +74,12 @@ func (m *Metrics) loginCounters() {
 
 func (m *Metrics) dataCounters() {
 	m.commands = m.histogram("command_seconds", "Time to run one command.", quick, "verb")
+	m.ofVerb = newMemo(func(verb string) prometheus.Observer { return m.commands.WithLabelValues(verb) })
 	m.retrieved = m.counter("messages_retrieved_total", "Messages sent by RETR.").WithLabelValues()
 	m.topped = m.counter("messages_topped_total", "Messages sent by TOP.").WithLabelValues()
 	m.deleted = m.counter("messages_deleted_total", "Messages removed by UPDATE.").WithLabelValues()
-	m.octets = m.counter("octets_total", "Octets: sent in all, of messages retrieved, of messages deleted.", "kind")
+	octets := m.counter("octets_total", "Octets: sent in all, of messages retrieved, of messages deleted.", "kind")
+	m.sent, m.retrievedOctets, m.deletedOctets = octets.WithLabelValues("sent"), octets.WithLabelValues("retrieved"), octets.WithLabelValues("deleted")
 	m.deliveries = m.histogram("delivery_seconds", "Deliveries by LMTP, each mailbox for itself.", quick, "result")
 	m.lockWait = m.histogram("lock_wait_seconds", "Waits for a lock of the spool that somebody else held.", quick).WithLabelValues()
 }

@@ -17,33 +17,39 @@ func (m *Metrics) Observer() kpop.Observer {
 		TurnedAway: m.turnedAway,
 		LoggedIn:   m.login,
 		Refused:    m.refused,
-		Command:    func(verb string, took time.Duration) { m.commands.WithLabelValues(verb).Observe(took.Seconds()) },
+		Command:    func(verb string, took time.Duration) { m.ofVerb.get(verb).Observe(took.Seconds()) },
 		Ended:      m.ended,
 		Panic:      m.Panicked,
 	}
 }
 
 func (m *Metrics) connected(port string, _ net.Addr) {
-	m.connections.WithLabelValues(port).Inc()
-	m.sessions.WithLabelValues(port).Inc()
+	p := m.ofPort.get(port)
+	p.connections.Inc()
+	p.sessions.Inc()
 }
 
 func (m *Metrics) turnedAway(port string, _ net.Addr, why string) {
 	m.away.WithLabelValues(port, why).Inc()
-	m.sessions.WithLabelValues(port).Dec()
+	m.ofPort.get(port).sessions.Dec()
 }
 
 func (m *Metrics) login(s kpop.SessionInfo) {
 	m.logins.WithLabelValues(s.Port, s.Mechanism, "ok", "").Inc()
-	m.loggedIn.WithLabelValues(s.Port).Inc()
-	detail := map[string]string{}
+	m.ofPort.get(s.Port).loggedIn.Inc()
+	kvno, enctype := "", ""
 	for _, a := range s.Detail {
-		if detail[a.Key] = a.Value.String(); a.Key == "skew_ms" {
+		switch a.Key {
+		case "skew_ms":
 			m.skew.Observe(float64(a.Value.Int64()) / 1000)
+		case "kvno":
+			kvno = a.Value.String()
+		case "enctype":
+			enctype = a.Value.String()
 		}
 	}
-	if detail["kvno"] != "" {
-		m.keys.WithLabelValues(detail["kvno"], detail["enctype"]).Inc()
+	if kvno != "" {
+		m.keys.WithLabelValues(kvno, enctype).Inc()
 	}
 }
 
@@ -56,16 +62,17 @@ func (m *Metrics) refused(s kpop.SessionInfo, code string, cause error) {
 }
 
 func (m *Metrics) ended(s kpop.SessionInfo, _ string) {
-	m.sessions.WithLabelValues(s.Port).Dec()
+	p := m.ofPort.get(s.Port)
+	p.sessions.Dec()
 	m.duration.Observe(time.Since(s.Since).Seconds())
-	m.octets.WithLabelValues("sent").Add(float64(s.Octets))
+	m.sent.Add(float64(s.Octets))
 	if !s.LoggedIn {
 		return
 	}
-	m.loggedIn.WithLabelValues(s.Port).Dec()
+	p.loggedIn.Dec()
 	m.retrieved.Add(float64(s.Retrieved))
 	m.topped.Add(float64(s.Topped))
 	m.deleted.Add(float64(s.Deleted))
-	m.octets.WithLabelValues("retrieved").Add(float64(s.RetrievedOctets))
-	m.octets.WithLabelValues("deleted").Add(float64(s.DeletedOctets))
+	m.retrievedOctets.Add(float64(s.RetrievedOctets))
+	m.deletedOctets.Add(float64(s.DeletedOctets))
 }
