@@ -3,14 +3,12 @@ package krb5
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // HMAC-SHA1-96 is what RFC 3962 defines.
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
-	"hash"
 	"io"
 	"strconv"
 )
@@ -47,16 +45,16 @@ type enctype struct {
 	name    string
 	keySize int
 	macSize int
-	hash    func() hash.Hash
+	macs    *macMaker
 	sha2    bool // RFC 8009: KDF-HMAC-SHA2, and the checksum covers the ciphertext
 	kiSize  int  // size of a derived integrity or checksum key
 }
 
 var enctypes = [...]enctype{
-	{17, "aes128-cts-hmac-sha1-96", 16, 12, sha1.New, false, 16},
-	{18, "aes256-cts-hmac-sha1-96", 32, 12, sha1.New, false, 32},
-	{19, "aes128-cts-hmac-sha256-128", 16, 16, sha256.New, true, 16},
-	{20, "aes256-cts-hmac-sha384-192", 32, 24, sha512.New384, true, 24},
+	{17, "aes128-cts-hmac-sha1-96", 16, 12, newMACMaker(sha1.New), false, 16},
+	{18, "aes256-cts-hmac-sha1-96", 32, 12, newMACMaker(sha1.New), false, 32},
+	{19, "aes128-cts-hmac-sha256-128", 16, 16, newMACMaker(sha256.New), true, 16},
+	{20, "aes256-cts-hmac-sha384-192", 32, 24, newMACMaker(sha512.New384), true, 24},
 }
 
 // enctypeOf gives the accepted enctype with that number, or nil.
@@ -152,9 +150,7 @@ func (k key) kdfSHA2(usage uint32, purpose byte, size int) []byte {
 	binary.BigEndian.PutUint32(in[4:], usage)
 	in[8] = purpose
 	binary.BigEndian.PutUint32(in[10:], uint32(size*8)) //nolint:gosec // at most 256
-	mac := hmac.New(k.et.hash, k.value)
-	mac.Write(in[:])
-	return mac.Sum(nil)[:size]
+	return k.et.macs.mac(make([]byte, 0, sha512.Size384), k.value, in[:])[:size]
 }
 
 // folded holds the 16-octet n-folds of the constants in use, computed once:
@@ -247,26 +243,23 @@ func (s *sealer) open(in []byte) ([]byte, error) {
 		return nil, errCipherSize
 	}
 	body, mac := in[:len(in)-s.et.macSize], in[len(in)-s.et.macSize:]
-	h := hmac.New(s.et.hash, s.ki)
 	if s.et.sha2 { // RFC 8009 section 5: the checksum is over IV and ciphertext
-		h.Write(zeroIV[:])
-		h.Write(body)
-		if !s.equal(h, mac) {
+		if !s.equal(mac, zeroIV[:], body) {
 			return nil, errIntegrity
 		}
 		return decryptCTS(s.block, body)[confounderSize:], nil
 	}
 	plain := decryptCTS(s.block, body)
-	h.Write(plain)
-	if !s.equal(h, mac) {
+	if !s.equal(mac, plain) {
 		return nil, errIntegrity
 	}
 	return plain[confounderSize:], nil
 }
 
-func (s *sealer) equal(h hash.Hash, mac []byte) bool {
-	var sum [sha512.Size384]byte
-	return subtle.ConstantTimeCompare(h.Sum(sum[:0])[:s.et.macSize], mac) == 1
+// equal compares mac with that of parts.
+func (s *sealer) equal(mac []byte, parts ...[]byte) bool {
+	var buf [sha512.Size384]byte
+	return subtle.ConstantTimeCompare(s.et.macs.mac(buf[:0], s.ki, parts...)[:s.et.macSize], mac) == 1
 }
 
 // seal appends the encryption of plain under a fresh confounder to dst.
@@ -278,17 +271,16 @@ func (s *sealer) seal(dst, plain []byte, random io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	dst = append(dst, plain...)
-	h := hmac.New(s.et.hash, s.ki)
+	var buf [sha512.Size384]byte
+	sum := buf[:0]
 	if !s.et.sha2 {
-		h.Write(dst[start:])
+		sum = s.et.macs.mac(sum, s.ki, dst[start:])
 	}
 	dst = encryptCTS(s.block, dst, start)
 	if s.et.sha2 {
-		h.Write(zeroIV[:])
-		h.Write(dst[start : start+size])
+		sum = s.et.macs.mac(sum, s.ki, zeroIV[:], dst[start:start+size])
 	}
-	var sum [sha512.Size384]byte
-	return append(dst, h.Sum(sum[:0])[:s.et.macSize]...), nil
+	return append(dst, sum[:s.et.macSize]...), nil
 }
 
 // encryptCTS encrypts buf[start:] in place: CBC with a zero IV and the last

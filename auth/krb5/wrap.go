@@ -1,12 +1,10 @@
 package krb5
 
 import (
-	"crypto/hmac"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 )
 
@@ -32,17 +30,14 @@ type direction struct {
 	random io.Reader
 
 	sealer *sealer
-	sum    hash.Hash // of the checksum key; kept between tokens
+	kc     []byte // the checksum key
 }
 
 func (d *direction) checksum(plain, header []byte, dst []byte) []byte {
-	if d.sum == nil {
-		d.sum = hmac.New(d.key.et.hash, d.key.derive(d.usage, purposeChecksum))
+	if d.kc == nil {
+		d.kc = d.key.derive(d.usage, purposeChecksum)
 	}
-	d.sum.Reset()
-	d.sum.Write(plain)
-	d.sum.Write(header)
-	return d.sum.Sum(dst)[:len(dst)+d.key.et.macSize]
+	return d.key.et.macs.mac(dst, d.kc, plain, header)[:len(dst)+d.key.et.macSize]
 }
 
 func (d *direction) seals() *sealer {
