@@ -215,6 +215,40 @@ func TestThreatT6FailedHandshake(t *testing.T) {
 	}
 }
 
+// TestOldTLS: TLS before 1.2 is refused, and so is a client that came for another
+// protocol than POP3, on POP3S and behind STLS alike.
+func TestOldTLS(t *testing.T) {
+	stillServing(t)
+	for _, test := range []struct {
+		name   string
+		least  uint16
+		most   uint16
+		alpn   []string
+		served bool
+	}{
+		{"TLS 1.0", tls.VersionTLS10, tls.VersionTLS10, nil, false},
+		{"TLS 1.1", tls.VersionTLS11, tls.VersionTLS11, nil, false},
+		{"TLS 1.2", tls.VersionTLS12, tls.VersionTLS12, nil, true},
+		{"TLS 1.3", tls.VersionTLS13, tls.VersionTLS13, nil, true},
+		{"ALPN http/1.1", tls.VersionTLS12, tls.VersionTLS13, []string{"http/1.1"}, false},
+		{"ALPN imap", tls.VersionTLS12, tls.VersionTLS12, []string{"imap"}, false},
+		{"ALPN pop3", tls.VersionTLS12, tls.VersionTLS13, []string{"pop3"}, true},
+	} {
+		for _, port := range []int{realm.Ports.POP3, realm.Ports.POP3S} {
+			p := dial(t, port)
+			if port == realm.Ports.POP3 {
+				p.Play("S: +OK\nC: STLS\nS: +OK\n")
+			}
+			config := realmTLS(t, realm)
+			config.MinVersion, config.MaxVersion, config.NextProtos = test.least, test.most, test.alpn
+			err := tls.Client(p.Conn, config).HandshakeContext(t.Context())
+			if (err == nil) != test.served {
+				t.Errorf("%s at port %d: %v", test.name, port, err)
+			}
+		}
+	}
+}
+
 // The tail of a line that is too long is no command.
 func TestThreatT7TailOfALongLine(t *testing.T) {
 	stillServing(t)
