@@ -237,7 +237,10 @@ func (p *pop4) move(ctx context.Context, cmd *command) (state, error) {
 }
 
 func (p *pop4) copyTo(ctx context.Context, verb string, cmd *command) ([]mailstore.Number, error) {
-	set, rest, _ := strings.Cut(strings.TrimLeft(string(cmd.rest), " \t"), " ")
+	set, rest := strings.TrimLeft(string(cmd.rest), " \t"), ""
+	if end := strings.IndexAny(set, " \t"); end >= 0 {
+		set, rest = set[:end], set[end:]
+	}
 	names, err := p.parseNames(rest, 1)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,11 @@ func (p *pop4) stor(ctx context.Context, cmd *command) (state, error) {
 // errTooLarge: the client sends more than Limits.MessageSize.
 var errTooLarge = errors.New("kpop: message is too large")
 
+// errBrokenOff: the connection ended before the message. What became of the
+// connection is dataReader.err: there may be an io.EOF in it, which a store could
+// take for the message's end.
+var errBrokenOff = errors.New("kpop: the message was broken off")
+
 // A dataReader reads a message that the client sends, without its dots (RFC
 // 1939 section 3), up to the end mark and not an octet further.
 type dataReader struct {
@@ -60,7 +65,7 @@ func (d *dataReader) Read(p []byte) (int, error) {
 	n := 0
 	for n == 0 && !d.over {
 		if d.err != nil {
-			return 0, d.err
+			return 0, errBrokenOff
 		}
 		if d.conn.r == d.conn.w {
 			d.err = d.fill()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,5 +76,28 @@ func TestStorFillsBlocks(t *testing.T) {
 				t.Errorf("got %d octets, want %d", len(got), len(text))
 			}
 		})
+	}
+}
+
+// TestStorBrokenOff: what came of a message before the connection was lost is
+// not stored, by a store that asks whether there is an io.EOF in an error.
+func TestStorBrokenOff(t *testing.T) {
+	t.Parallel()
+	store := &memdrop.Store{}
+	store.Put("alice")
+	r := newRig(t, newStore(), func(s *kpop.Server, p *kpop.Port) {
+		p.POP4, s.Store = true, blockStore{store, 4096}
+	})
+	for _, text := range []string{"", "Subject: x\r\n\r\nhalf\r\n", "Subject: x\r\n.\r", strings.Repeat("line\r\n", 3000)} {
+		c := r.dial()
+		c.send("USER alice\r\nPASS " + secret + "\r\nSTOR INBOX\r\n" + text)
+		_ = c.Conn.(*net.TCPConn).CloseWrite()
+		if all, err := io.ReadAll(c.in); err != nil || strings.Contains(string(all), "Stored") {
+			t.Errorf("%.20q: %q, %v", text, all, err)
+		}
+		eventually(t, "session over", func() bool { return len(r.server.Sessions()) == 0 })
+		if left := store.Messages("alice"); len(left) > 0 {
+			t.Fatalf("%.20q: %.40q was stored", text, left)
+		}
 	}
 }

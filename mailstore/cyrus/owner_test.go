@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -146,13 +147,16 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
-// TestReaderFails: a message that breaks off is not stored.
+// TestReaderFails: a message that breaks off is not stored, whatever its reader
+// says.
 func TestReaderFails(t *testing.T) {
 	t.Parallel()
 	s := newMailbox(t)
-	broken := io.MultiReader(strings.NewReader("Subject: x\r\n"), iotest.ErrReader(io.ErrClosedPipe))
-	if _, err := s.Append(context.Background(), "alice", broken, time.Time{}); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("%v", err)
+	for _, says := range []error{io.ErrClosedPipe, io.ErrUnexpectedEOF, fmt.Errorf("connection: %w", io.EOF)} {
+		broken := io.MultiReader(strings.NewReader("Subject: x\r\n"), iotest.ErrReader(says))
+		if _, err := s.Append(context.Background(), "alice", broken, time.Time{}); !errors.Is(err, says) {
+			t.Errorf("%v: %v", says, err)
+		}
 	}
 	if n := open(t, s, "alice").Len(); n != 0 {
 		t.Errorf("%d messages", n)

@@ -131,16 +131,27 @@ type stager struct {
 	buffer []byte
 }
 
+// readBlock fills b. A message's end is io.EOF itself: a reader that breaks off
+// may say io.ErrUnexpectedEOF, or have an io.EOF within its error.
+func readBlock(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var more int
+		more, err = r.Read(b[n:])
+		n += more
+	}
+	return n, err
+}
+
 func (s *Store) copyIn(t *staged, message io.Reader) error {
 	pooled := s.blocks.Get().(*[]byte)
 	defer s.blocks.Put(pooled)
 	w := &stager{disk: &s.disk, t: t, sum: sha1.New(), end: len("\r\n")}
 	for {
-		n, err := io.ReadFull(message, *pooled)
+		n, err := readBlock(message, *pooled)
 		if err := w.add((*pooled)[:n]); err != nil {
 			return err
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == io.EOF { //nolint:errorlint // see readBlock
 			break
 		}
 		if err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/kpopd/kpopd/mailstore"
 )
@@ -127,6 +129,10 @@ func folderMessages(t *testing.T, s Subject) {
 		step{"append to nothing", d.Append(ctx, "Play", strings.NewReader("x")), mailstore.ErrNoFolder},
 		step{"copy here", d.Copy(ctx, []mailstore.Number{1}, "INBOX"), nil},
 	)
+	half := io.MultiReader(strings.NewReader("Subject: half"), iotest.ErrReader(fmt.Errorf("lost: %w", io.EOF)))
+	if err := d.Append(ctx, "Work", half); !errors.Is(err, io.EOF) {
+		t.Errorf("append what breaks off: %v", err)
+	}
 	if got := names(t, d); !slices.Equal(got, []string{"6 INBOX", "3 Work"}) {
 		t.Errorf("%q", got)
 	}
