@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"time"
 	"unicode/utf8"
 
 	"github.com/kpopd/kpopd/auth"
@@ -175,8 +176,12 @@ func (e *exchange) Layer(inner net.Conn) net.Conn {
 	return newLayer(inner, e.gss, e.chosen == layerConfidentiality, e.maxSend)
 }
 
-func (g *gssContext) logAttrs() []slog.Attr {
-	return []slog.Attr{slog.String("client", g.Principal()), slog.String("claimed_service", g.Service)}
+// logAttrs is what a refusal behind a good ticket says of it.
+func (c *Context) logAttrs() []slog.Attr {
+	return []slog.Attr{
+		slog.String("client", clip(c.Principal())), slog.String("claimed_service", c.Service),
+		slog.String("kvno", utoa(c.Kvno)), slog.String("enctype", EnctypeName(c.Enctype)), slog.Int64("skew_s", int64(c.Skew/time.Second)),
+	}
 }
 
 // maxAuthzid bounds an authorization identity, as principals are bounded.

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,6 +217,11 @@ func TestGSSAPITokens(t *testing.T) {
 			id, err := i.login(offerTap{x, &raw}, req, true, func([]byte) []byte { return trick(i, raw, []byte{1, 0, 0, 0}) })
 			if id != nil || refusal(err).ID != "KP-157" {
 				t.Errorf("%v %v", id, err)
+			}
+			for _, key := range []string{"client", "claimed_service", "kvno", "enctype", "skew_s"} {
+				if !slices.ContainsFunc(refusal(err).Attrs, func(a slog.Attr) bool { return a.Key == key }) {
+					t.Errorf("the refusal does not say %s: %v", key, refusal(err).Attrs)
+				}
 			}
 		})
 	}

@@ -71,11 +71,11 @@ func (a *Acceptor) acceptToken(ctx context.Context, token []byte, peer auth.Peer
 	// credential and extensions may follow; they are of no use here.
 	sum := c.auth.sum
 	if len(sum) < 24 || binary.LittleEndian.Uint32(sum) != 16 {
-		return nil, refuse(idChecksum, slog.Int("octets", len(sum)))
+		return nil, refuse(idChecksum, slog.Int("octets", len(sum))).with(c.logAttrs()...)
 	}
 	flags := binary.LittleEndian.Uint32(sum[20:])
 	if flags&gssDCE != 0 {
-		return nil, refuse(idDCE, slog.String("client", c.Principal()))
+		return nil, refuse(idDCE).with(c.logAttrs()...)
 	}
 	g := &gssContext{Context: c, flags: flags, mutual: flags&gssMutual != 0, bindings: [16]byte(sum[4:20])}
 	if err := g.establish(); err != nil {
