@@ -37,6 +37,7 @@ var ruleCases = []struct{ name, lines, want string }{
 	{"none", "", "alice - - - Alice - a/b alice@x - - - - alice aaa - a.l\\b"},
 	{"foreign realm, then default", `auth_to_local = RULE:[1:$1@$0](^.*@O\.TEST$)s/@.*//
 		auth_to_local = DEFAULT`, "alice - - alice Alice - a/b alice@x - - xalice - alice aaa - a.l\\b"},
+	{"dots in brackets", `auth_to_local = RULE:[1:$1@$0](^.*@O[.]TEST$)s/[.=]TEST$/[=]/s/@O[[][=]]$//`, "- - - alice - - - - - - xalice - - - - -"},
 	{"unanchored pattern matches the whole", `auth_to_local = RULE:[1:$1@$0](.*@O.TEST)s/@.*//`,
 		"- - - alice - - - - alice - xalice - - - - -"},
 	{"semicolon", `auth_to_local = RULE:[2:$1;$2](^.*;pop$)s/;pop$//`, "- - alice - - - - - - - - alice - - - -"},

@@ -190,7 +190,8 @@ func translate(pattern string) (string, error) {
 				return "", errors.New("bracket is not closed")
 			}
 			set := pattern[i : i+end]
-			if strings.Contains(set, "[.") || strings.Contains(set, "[=") {
+			// "[.]" is a dot; only inside a bracket "[." begins something else.
+			if strings.Contains(set[1:], "[.") || strings.Contains(set[1:], "[=") {
 				return "", errors.New("collating elements are not supported")
 			}
 			// A backslash in a bracket is a backslash to POSIX.
