@@ -41,8 +41,10 @@ type conn struct {
 	readBy   time.Time // the read deadline in force
 	waitFrom time.Time // since when the client is silent
 	rested   bool
-	parked   bool  // the wait goes on from before the session was parked: park.go
-	parkErr  error // how the wait while parked ended
+	parked   bool            // the wait goes on from before the session was parked: park.go
+	parkErr  error           // how the wait while parked ended
+	idle     state           // while parked
+	idleCtx  context.Context //nolint:containedctx // while parked: there is no goroutine to have it
 
 	// Writing: output.go.
 	out     []byte // nil while nothing is gathered
@@ -120,12 +122,12 @@ func (c *conn) serve(ctx context.Context) {
 }
 
 // live runs a part of the connection's life, to its end or until the client is
-// silent for long; then another goroutine goes on.
+// silent for long; then the session is parked.
 func (c *conn) live(ctx context.Context, part func(context.Context) (how string, silent state)) {
 	how, silent := "panic", state(nil)
 	c.guard(func() { how, silent = part(ctx) })
 	if silent != nil {
-		go c.park(ctx, silent)
+		c.srv.lot.park(ctx, c, silent)
 		return
 	}
 	defer c.srv.forget(c)
@@ -272,6 +274,7 @@ func (c *conn) sleep(ctx context.Context, d time.Duration) bool {
 func (c *conn) stop(why string) {
 	if c.stopped.CompareAndSwap(nil, &why) {
 		_ = c.raw.Close()
+		c.srv.lot.wake(c.id, nil) // nobody waits for the socket while it is parked
 	}
 }
 

@@ -117,10 +117,6 @@ func (c *conn) await(mayPark bool) error {
 		default:
 			c.rest()
 			if mayPark && c.tcp != nil {
-				// The deadline is set here: on the stack that ends now.
-				if _, err := c.limitWait(); err != nil {
-					return err
-				}
 				return errSilent
 			}
 		}

@@ -1,6 +1,8 @@
 package kpop_test
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +82,49 @@ func TestParkedEnds(t *testing.T) {
 			r.login().do("STAT", "+OK 1 5")
 		})
 	}
+}
+
+// TestParkedMany: parked sessions have no goroutine, and each goes on by itself,
+// also when many do so at once while others are kicked.
+func TestParkedMany(t *testing.T) {
+	const sessions = 120
+	store := newStore()
+	r := newRig(t, store, func(s *kpop.Server, _ *kpop.Port) {
+		s.Limits.RestAfter, s.Limits.MaxPerUser = 20*time.Millisecond, -1
+	})
+	before := runtime.NumGoroutine()
+	clients := make([]*client, sessions)
+	for i := range clients {
+		name := fmt.Sprint("u", i)
+		store.fill(name, "one\r\n")
+		clients[i] = r.dial()
+		clients[i].line()
+		clients[i].do("USER "+name, "+OK PASS please")
+		clients[i].do("PASS "+secret, "+OK Maildrop is locked and ready")
+	}
+	for range 2 {
+		eventually(t, "goroutines", func() bool { return runtime.NumGoroutine() < before+sessions/4 })
+		for _, c := range clients {
+			c.send("STAT\r\n")
+		}
+		for _, c := range clients {
+			c.want("+OK 1 5")
+		}
+	}
+	for i, session := range r.server.Sessions() {
+		if i%2 == 0 {
+			r.server.Kick(session.ID)
+		}
+	}
+	eventually(t, "kicked", func() bool { return len(r.server.Sessions()) == sessions/2 })
+	for i, c := range clients {
+		if i%2 == 0 {
+			c.wantEOF()
+		} else {
+			c.do("QUIT", "+OK Goodbye")
+		}
+	}
+	eventually(t, "end", func() bool { return len(r.server.Sessions()) == 0 })
 }
 
 // TestParkedTrickle: octets without a line end do not put the idle timeout off.

@@ -41,6 +41,7 @@ type Server struct {
 	terms    atomic.Pointer[terms]
 	log      *slog.Logger
 	pools    *pools
+	lot      lot
 	early    atomic.Int64  // octets of long lines before login
 	retraced atomic.Uint64 // counts the calls of Retrace
 	parting  chan struct{} // one for each connection that was turned away and is still open
