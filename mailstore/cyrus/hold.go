@@ -75,8 +75,13 @@ func (h *holds) acquire(key uint64, held Held) error {
 
 func (h *holds) file(shard int) (*os.File, error) {
 	if h.files[shard] == nil {
-		f, err := os.OpenFile(filepath.Join(h.dir, fmt.Sprintf("%02x", shard)), os.O_RDWR|os.O_CREATE, 0o600)
+		path := filepath.Join(h.dir, fmt.Sprintf("%02x", shard))
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
+			return nil, fmt.Errorf("cyrus: %w", err)
+		}
+		if err := adopt(path, h.dir); err != nil {
+			f.Close()
 			return nil, fmt.Errorf("cyrus: %w", err)
 		}
 		h.files[shard] = f

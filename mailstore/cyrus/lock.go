@@ -166,12 +166,16 @@ func (s *Store) await(ctx context.Context, f *ofd.File, exclusive bool) error {
 func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
 	f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		if err := makeDir(filepath.Dir(path), m.store.conf.Dir); err != nil {
 			return err
 		}
 		f, err = ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	}
 	if err != nil {
+		return err
+	}
+	if err := adopt(path, m.store.conf.Dir); err != nil {
+		f.Close()
 		return err
 	}
 	if err := m.store.await(ctx, f, exclusive); err != nil {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -77,7 +75,8 @@ const (
 // blockSize is what is read at once.
 const blockSize = 256 << 10
 
-// Open prepares a spool. The state directory is made when it is not there.
+// Open prepares a spool. The state directory is made when it is not there, and
+// what root makes in it belongs to its owner.
 func Open(o Options) (*Store, error) {
 	if o.Config == nil {
 		return nil, errors.New("cyrus: no configuration")
@@ -100,10 +99,8 @@ func Open(o Options) (*Store, error) {
 	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.holds.dir = filepath.Join(s.stateDir, "locks")
 	s.holds.by = make(map[uint64]Held)
-	for _, dir := range []string{s.holds.dir, filepath.Join(s.stateDir, "octets")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("cyrus: state directory: %w", err)
-		}
+	if err := s.makeState(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
