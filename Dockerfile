@@ -1,6 +1,6 @@
 # kpopd and kpop, static, in an image that holds nothing else. They run as uid
-# 10001; give them /etc/kpopd/kpopd.toml, a keytab and a spool (docker-compose.yml shows
-# how). Where no registry can be reached, deploy/docker/base-images makes the image
+# 10001; give them /etc/kpopd with kpopd.toml, a keytab and a spool (docker-compose.yml
+# shows how). Where no registry can be reached, deploy/docker/base-images makes the image
 # that this one begins with.
 FROM golang:1.26-bookworm AS build
 ARG VERSION=devel
@@ -22,6 +22,7 @@ COPY --from=build --chown=10001:10001 /out/var/lib/kpopd /var/lib/kpopd
 COPY --from=build --chown=10001:10001 /out/var/spool/kpopd /var/spool/kpopd
 USER 10001:10001
 ENV PATH=/usr/bin
+HEALTHCHECK --interval=10s --timeout=10s --retries=6 CMD ["/usr/bin/kpop", "ready"]
 EXPOSE 1109 10110 10995
 ENTRYPOINT ["/usr/bin/kpopd"]
 CMD ["serve"]

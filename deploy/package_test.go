@@ -50,7 +50,7 @@ func TestContainersConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("/srv/kpopd/", dir+"/", "/srv/public/", dir+"/", "/etc/imapd.conf", imapd).Replace(string(b))
+	text := strings.NewReplacer("/srv/kpopd/", dir+"/", "/srv/public/", dir+"/", "/etc/kpopd/imapd.conf", imapd).Replace(string(b))
 	path := filepath.Join(dir, "kpopd.toml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ const (
 	Stats  = "stats"
 	Reload = "reload"
 	Trace  = "trace"
+	Ready  = "ready"
 )
 
 // ErrRefused is wrapped by what the daemon answers instead of a result.

@@ -19,7 +19,7 @@ import (
 
 // operatorCommands speak to the running kpopd over its control socket.
 func operatorCommands() []*cobra.Command {
-	return []*cobra.Command{whoCommand(), kickCommand(), statsCommand(), reloadCommand(), traceCommand()}
+	return []*cobra.Command{whoCommand(), kickCommand(), statsCommand(), reloadCommand(), traceCommand(), readyCommand()}
 }
 
 // A line is what all of them have in common: where kpopd listens, and how its
@@ -130,6 +130,20 @@ func statsCommand() *cobra.Command {
 					_, _ = fmt.Fprintf(w, "%s %g\n", name, n.Values[name])
 				}
 				return nil
+			})
+		},
+	})
+}
+
+func readyCommand() *cobra.Command {
+	l := &line{}
+	return l.flags(&cobra.Command{
+		Use: "ready", Args: cobra.NoArgs,
+		Short: "say whether kpopd would serve somebody who connects now, as /readyz does: for health checks",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return ask(cmd, l, control.Request{Command: control.Ready}, func(w io.Writer, _ struct{}) error {
+				_, err := fmt.Fprintln(w, "ready")
+				return err
 			})
 		},
 	})

@@ -26,6 +26,7 @@ func (d *daemon) serveOperator(ctx context.Context) (wait func(), err error) {
 		}
 		s := &control.Server{Log: d.Log, Handlers: map[string]control.Handler{
 			control.Who: d.who, control.Kick: d.kick, control.Stats: d.stats, control.Reload: d.askReload, control.Trace: d.trace,
+			control.Ready: func(context.Context, control.Request) (any, error) { return struct{}{}, d.ready() },
 		}}
 		running.Go(func() {
 			s.Serve(ctx, l)
@@ -52,7 +53,8 @@ func (d *daemon) serveOperator(ctx context.Context) (wait func(), err error) {
 	return running.Wait, nil
 }
 
-// ready is for /readyz: a load balancer sends nobody here while it is not nil.
+// ready is for /readyz and kpop ready: a load balancer sends nobody here while it
+// is not nil.
 func (d *daemon) ready() error {
 	if d.draining.Load() {
 		return errors.New("draining")

@@ -160,6 +160,7 @@ func TestStatsAndMetrics(t *testing.T) {
 			t.Errorf("no %s of at least %v", start, least)
 		}
 	}
+	kpop(t, &struct{}{}, "ready")
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", realm.Path("state/metrics.sock"))
 	}}}
@@ -404,6 +405,9 @@ func TestGracefulEnd(t *testing.T) {
 	player.Until(t, "a new client is turned away", func() bool {
 		return strings.HasPrefix(player.Dial(t, realm.Ports.POP3).Expect(""), "-ERR [SYS/TEMP]")
 	})
+	if out, err := realm.Tool("").Run(t.Context(), realm.Kpop(), "ready", "--config", realm.Path("kpopd.toml")); err == nil || !strings.Contains(out, "draining") {
+		t.Errorf("it is ready while it drains: %s, %v", out, err)
+	}
 	p.Play("C: STAT\nS: +OK 1\nC: QUIT\nS: +OK\n")
 	player.Until(t, "kpopd has ended", func() bool { _, alive := realm.Pid(); return !alive })
 	if err := realm.StartKpopd(); err != nil {
