@@ -39,7 +39,7 @@ func closed(out section, p Port) {
 	}
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		out.wrong("let systemd open it (kpopd.socket), or setcap cap_net_bind_service=ep on kpopd", "%s: nobody listens on %s, and this user may not", p.Name, p.Address)
+		out.wrong("let systemd open it (kpopd-pop3.socket and its like), or setcap cap_net_bind_service=ep on kpopd", "%s: nobody listens on %s, and this user may not", p.Name, p.Address)
 	case err != nil:
 		out.wrong("mend listen."+p.Name+".address", "%s: %s cannot be opened: %v", p.Name, p.Address, err)
 	default:

@@ -17,7 +17,7 @@ func (s *Site) profile(r *Report) {
 	}
 	out := r.section("krb5.conf")
 	if _, err := krb5conf.NewLocalNames(p, krb5conf.LocalNameOptions{TrustedRealms: s.Kerberos.Trusted}); err != nil {
-		out.wrong("mend the rule; kpopd map PRINCIPAL --why shows what a rule does", "%v", err)
+		out.wrong("mend the rule; kpop map PRINCIPAL --why shows what a rule does", "%v", err)
 	} else if rules := p.Values("realms", p.DefaultRealm(), "auth_to_local"); len(rules) > 0 {
 		out.ok("principals become local names by %d auth_to_local rules of %s", len(rules), p.DefaultRealm())
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jcmturner/gokrb5/v8/keytab"
 	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 	"golang.org/x/sys/unix"
@@ -227,6 +228,46 @@ func TestKeytabAndKDCDisagree(t *testing.T) {
 	})
 }
 
+// A keytab and a KDC that have no enctype in common.
+func TestEnctypesDisagree(t *testing.T) {
+	const principal = "pop/enctypes.test"
+	fresh := func(t *testing.T, salts string) *doctor.Site {
+		s := site(t)
+		s.Kerberos.Keytab = filepath.Join(t.TempDir(), "keytab")
+		kadmin(t, "addprinc -randkey -e %s %s\nktadd -k %s -norandkey %s", salts, principal, s.Kerberos.Keytab, principal)
+		t.Cleanup(func() { kadmin(t, "delprinc -force %s", principal) })
+		return s
+	}
+	t.Run("one of two", func(t *testing.T) {
+		s := fresh(t, "aes256-cts:normal,aes128-cts:normal")
+		kt, err := keytab.Load(s.Kerberos.Keytab)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := kt.Entries[:0]
+		for _, e := range kt.Entries {
+			if e.Key.KeyType != 18 {
+				kept = append(kept, e)
+			}
+		}
+		kt.Entries = kept
+		b, err := kt.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(s.Kerberos.Keytab, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, server(t, s), "keytab", doctor.Wrong, "with enctype 18, of which the keytab has no key of kvno 1")
+	})
+	t.Run("none that is strong", func(t *testing.T) {
+		s := fresh(t, "arcfour-hmac:normal")
+		r := server(t, s)
+		expect(t, r, "keytab", doctor.Wrong, "has no AES key: kpopd refuses the others")
+		expect(t, r, "keytab", doctor.Wrong, "the KDC has no AES key of "+principal)
+	})
+}
+
 // A PTR record that says another name matters to libkrb5's default, and little
 // where rdns is off.
 func TestAnotherNameBackwards(t *testing.T) {
@@ -235,6 +276,7 @@ func TestAnotherNameBackwards(t *testing.T) {
 	s.Hostname, s.Kerberos.Keytab = host, filepath.Join(t.TempDir(), "keytab")
 	s.Resolver = zone{a: map[string]string{host: "127.0.0.1"}, ptr: map[string]string{"1.0.0.127.in-addr.arpa": "dhcp17.realm.test"}}.serve(t)
 	kadmin(t, "addprinc -randkey pop/%s\nktadd -k %s pop/%s", host, s.Kerberos.Keytab, host)
+	t.Cleanup(func() { kadmin(t, "delprinc -force pop/%s", host) })
 	expect(t, server(t, s), "dns", doctor.OK, "pop/node1.realm.test@REALM.TEST, which is in the keytab")
 	expect(t, server(t, s), "dns", doctor.Warning, "would ask for", "rdns is off")
 	s.Kerberos.Profile = parsed(t, fmt.Sprintf("[libdefaults]\ndefault_realm = REALM.TEST\n[realms]\nREALM.TEST = {\nkdc = %s\n}\n", local(realm.Ports.KDC)))
@@ -373,6 +415,11 @@ func TestBrokenDirectory(t *testing.T) {
 		expect(t, r, "ldap", doctor.Warning, "refused")
 		expect(t, r, "ldap", doctor.OK, "alice has an entry")
 	})
+	t.Run("too slow for a search", func(t *testing.T) {
+		s := site(t)
+		s.LDAP = directory(t, func(o *ldapdir.Options) { o.Limits.Lookup = time.Nanosecond })
+		expect(t, server(t, s), "ldap", doctor.Wrong, "a search does not work")
+	})
 	t.Run("no entry", func(t *testing.T) {
 		s := site(t)
 		s.Spool.Mailbox = "nobody"
@@ -444,6 +491,13 @@ func TestBrokenSpool(t *testing.T) {
 		})
 		s.Spool.Mailbox = "carol"
 		expect(t, server(t, s), "spool", doctor.Wrong, "carol", "fault")
+	})
+	t.Run("locks that cannot be made", func(t *testing.T) {
+		s := site(t)
+		conf := *s.Spool.Config
+		conf.Layout.LockPath = filepath.Join(mailboxFile(t, "alice", "cyrus.index"), "lock")
+		s.Spool.Config, s.Spool.Check = &conf, checker(t, &conf)
+		expect(t, server(t, s), "spool", doctor.Wrong, "the mailbox of alice cannot be opened", "not a directory")
 	})
 	t.Run("locked", func(t *testing.T) {
 		s := site(t)
@@ -565,6 +619,7 @@ func TestBrokenCertificate(t *testing.T) {
 		{"nearly over", x509.Certificate{DNSNames: []string{"localhost"}, NotAfter: in(10)}, caFile, doctor.Warning, "ends in 9 days"},
 		{"not yet", x509.Certificate{DNSNames: []string{"localhost"}, NotBefore: in(2), NotAfter: in(100)}, caFile, doctor.Wrong, "begins on"},
 		{"CA not known", x509.Certificate{DNSNames: []string{"localhost"}, NotAfter: in(100)}, realm.Path("ca.pem"), doctor.Warning, "no chain leads"},
+		{"a client's", x509.Certificate{DNSNames: []string{"localhost"}, NotAfter: in(100), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, caFile, doctor.Wrong, "is no server's"},
 		{"no CA file", x509.Certificate{DNSNames: []string{"localhost"}, NotAfter: in(100)}, "/dev/null", doctor.Wrong, "holds no CA"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -623,7 +678,10 @@ func (s signer) sign(t *testing.T, leaf x509.Certificate) (certificate, key stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf.SerialNumber, leaf.ExtKeyUsage = big.NewInt(2), []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	leaf.SerialNumber = big.NewInt(2)
+	if leaf.ExtKeyUsage == nil {
+		leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
 	if leaf.NotBefore.IsZero() {
 		leaf.NotBefore = in(-5)
 	}
@@ -727,6 +785,11 @@ func TestBrokenClient(t *testing.T) {
 			target.Ports = map[string]string{"kpop": port}
 		}, "ports", doctor.Wrong, "no port of localhost answers"},
 		{"CA not known", func(t *testing.T, target *doctor.Target) { _, target.CA = authority(t) }, "tls", doctor.Wrong, "not trusted"},
+		{"no CA file", func(_ *testing.T, target *doctor.Target) { target.CA = "/dev/null" }, "tls", doctor.Wrong, "holds no CA"},
+		{"another name backwards", func(t *testing.T, target *doctor.Target) {
+			target.Host = "node9.realm.test"
+			target.Resolver = zone{a: map[string]string{target.Host: "192.0.2.1"}, ptr: map[string]string{"1.2.0.192.in-addr.arpa": "dhcp17.realm.test"}}.serve(t)
+		}, "ticket", doctor.Warning, "there would be no ticket for pop/dhcp17.realm.test; rdns is off here"},
 		{"no krb5.conf", func(_ *testing.T, target *doctor.Target) { target.Profile = nil }, "krb5.conf", doctor.Wrong, "no krb5.conf"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ func (s *Site) spool(ctx context.Context, r *Report, who account) {
 	case err != nil:
 		out.wrong("name imapd.conf's own with spool.imapd_conf; ctl_mboxlist -d reads it as Cyrus does", "mailboxes.db cannot be read: %v", err)
 	case mailbox == "":
-		out.warn("cm user.NAME in cyradm, or kpop mailbox create, makes one", "there is no user's mailbox yet")
+		out.warn("cm user.NAME in cyradm, or kpop spool create NAME, makes one", "there is no user's mailbox yet")
 	default:
 		s.mailbox(ctx, out, mailbox)
 	}
