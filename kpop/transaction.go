@@ -22,6 +22,7 @@ type transaction struct {
 	deletedOctets int64
 	retrieved     marks
 	legacy        legacy
+	refused       bool // DELE was
 }
 
 var transactionTable = table[*transaction]{
@@ -138,7 +139,10 @@ func (t *transaction) dele(_ context.Context, cmd *command) (state, error) {
 	}
 	if r, ok := t.drop.(mailstore.Restricted); ok {
 		if err := r.ReadOnly(); err != nil {
-			t.warn("DELE refused", n, err)
+			if !t.refused { // a client that empties a large maildrop is told of once
+				t.refused = true
+				t.warn("DELE refused", n, err)
+			}
 			return t, refReadOnly
 		}
 	}

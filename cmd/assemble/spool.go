@@ -53,6 +53,7 @@ func SpoolConfig(c *config.Config) (*imapdconf.Config, error) {
 		return nil, err
 	}
 	spool.ReadOnly = spool.ReadOnly || c.Spool.Mode == "readonly"
+	spool.ThroughIMAP = c.Spool.IMAP.Address != ""
 	return spool, nil
 }
 

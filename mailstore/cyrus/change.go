@@ -45,6 +45,15 @@ func (s *Store) newChange(m *mailbox, x *indexFile) (*change, error) {
 	if err := s.changeable(m, x); err != nil {
 		return nil, err
 	}
+	return s.headerChange(m, x)
+}
+
+// headerChange is a change of the index's header alone, which touches neither
+// conversations nor quota.
+func (s *Store) headerChange(m *mailbox, x *indexFile) (*change, error) {
+	if err := s.headerChangeable(m, x); err != nil {
+		return nil, err
+	}
 	head, err := m.readHeader(x)
 	if err != nil {
 		return nil, err
@@ -70,24 +79,35 @@ func (c *change) restart(highest uint64) {
 
 // changeable tells why a mailbox must not be changed here.
 func (s *Store) changeable(m *mailbox, x *indexFile) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrReadOnly, m.place.Name, fmt.Sprintf(format, args...))
+	if err := s.headerChangeable(m, x); err != nil {
+		return err
 	}
 	switch {
-	case s.mode == ReadOnly:
-		return refuse("the spool is served read-only")
-	case s.conf.ReadOnly:
-		return refuse("readonly is set in imapd.conf")
 	case s.conf.Conversations:
-		return refuse("conversations is set in imapd.conf: a change would have to be written to conversations.db")
-	case !x.layout.writable:
-		return refuse("index version %d is only read", x.layout.minor)
-	case s.conf.StatusCache && s.conf.Databases.StatusCache.Backend != "twoskip":
-		return refuse("statuscache_db %s is not written", s.conf.Databases.StatusCache.Backend)
+		return refuseChange(m, "conversations is set in imapd.conf: a change would have to be written to conversations.db")
 	case s.conf.Databases.Quota.Backend != "quotalegacy":
-		return refuse("quota_db %s is not written", s.conf.Databases.Quota.Backend)
+		return refuseChange(m, "quota_db %s is not written", s.conf.Databases.Quota.Backend)
 	}
 	return nil
+}
+
+// headerChangeable tells why not even the index's header may be.
+func (s *Store) headerChangeable(m *mailbox, x *indexFile) error {
+	switch {
+	case s.mode == ReadOnly:
+		return refuseChange(m, "the spool is served read-only")
+	case s.conf.ReadOnly:
+		return refuseChange(m, "readonly is set in imapd.conf")
+	case !x.layout.writable:
+		return refuseChange(m, "index version %d is only read", x.layout.minor)
+	case s.conf.StatusCache && s.conf.Databases.StatusCache.Backend != "twoskip":
+		return refuseChange(m, "statuscache_db %s is not written", s.conf.Databases.StatusCache.Backend)
+	}
+	return nil
+}
+
+func refuseChange(m *mailbox, format string, args ...any) error {
+	return fmt.Errorf("cyrus: %w: %s: %s", mailstore.ErrReadOnly, m.place.Name, fmt.Sprintf(format, args...))
 }
 
 // readHeader reads cyrus.header, and compares it with its CRC in the index.

@@ -25,6 +25,7 @@ type maildrop struct {
 	writable    error         // why messages cannot be removed; nil: they can
 	kept        error         // why its owner may not remove messages; nil: may
 	through     bool          // by the store's Remover
+	dated       bool          // the index's header may be written all the same
 	style       imapdconf.UIDLFormat
 	bareUIDs    bool
 	uidValidity uint32

@@ -44,7 +44,7 @@ const removeWait = 2 * time.Minute
 // changes decides how messages are removed from the maildrop, if they can be.
 func (d *maildrop) changes(m *mailbox, x *indexFile) {
 	s := d.store
-	d.writable = s.changeable(m, x)
+	d.writable, d.dated = s.changeable(m, x), s.headerChangeable(m, x) == nil
 	if d.writable != nil && s.remover != nil && s.mode != ReadOnly && !s.conf.ReadOnly {
 		d.writable, d.through = nil, true
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
@@ -174,6 +176,47 @@ func TestReadOnly(t *testing.T) {
 			if got := texts(t, s); len(got) != 6 {
 				t.Errorf("%q", got)
 			}
+		})
+	}
+}
+
+// A removerFunc is a Remover.
+type removerFunc func(context.Context, Removal) error
+
+func (f removerFunc) Remove(ctx context.Context, r Removal) error { return f(ctx, r) }
+
+// TestLoginDelayOfOthers: popminpoll counts where the messages are not ours to
+// remove, too, and nothing else of the index is written.
+func TestLoginDelayOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, setup := range map[string]func(s *Store){
+		"read only":     func(*Store) {},
+		"through Cyrus": func(s *Store) { s.remover = removerFunc(func(context.Context, Removal) error { return nil }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newMailbox(t)
+			sixMessages(t, s)
+			s.conf.Conversations, s.conf.POP.MinPoll = true, time.Minute
+			setup(s)
+			before := must(s.Dump(context.Background(), "alice"))
+			d := open(t, s, "alice")
+			if err := d.Update(context.Background(), mailstore.Changes{}); err != nil {
+				t.Fatal(err)
+			}
+			d.Close()
+			if _, err := s.Open(context.Background(), "alice", mailstore.Holder{}); !errors.Is(err, mailstore.ErrLoginDelay) {
+				t.Errorf("a second login: %v", err)
+			}
+			after := must(s.Dump(context.Background(), "alice"))
+			if after.Index.LastLogin != uint64(testTime().Unix()) {
+				t.Errorf("last login %d", after.Index.LastLogin)
+			}
+			after.Index.LastLogin, after.Index.CRC = before.Index.LastLogin, before.Index.CRC
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Error(diff)
+			}
+			clean(t, s, "alice")
 		})
 	}
 }

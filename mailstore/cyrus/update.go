@@ -15,17 +15,25 @@ import (
 // programs may have added, expunged and dropped some since the session began.
 func (d *maildrop) Update(ctx context.Context, c mailstore.Changes) error {
 	if d.through {
-		return d.updateThrough(ctx, c)
+		if err := d.updateThrough(ctx, c); err != nil {
+			return err
+		}
+		d.noteLogin(ctx)
+		return nil
 	}
 	conf := d.store.conf
-	if len(c.Deleted) > 0 && d.writable != nil {
-		return d.writable
+	if d.writable != nil {
+		if len(c.Deleted) > 0 {
+			return d.writable
+		}
+		d.noteLogin(ctx)
+		return nil
 	}
 	if !conf.POP.UseIMAPFlags {
 		c.Retrieved = nil
 	}
 	wanted := len(c.Deleted) > 0 || len(c.Retrieved) > 0 || d.minPoll > 0
-	if !wanted || d.writable != nil {
+	if !wanted {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
@@ -179,6 +187,37 @@ func (d *maildrop) see(ch *change, i uint64, b []byte, position int) error {
 	ch.touch(&r)
 	ch.x.header.account(ch.x.layout, &r, ch.names, 1)
 	return ch.alter(i, b, &r)
+}
+
+// noteLogin writes when the session began into the header of an index whose
+// records are Cyrus's to change, for popminpoll. Its failure undoes nothing of
+// what the client has asked for, and is the operator's to know.
+func (d *maildrop) noteLogin(ctx context.Context) {
+	if d.minPoll == 0 || !d.dated {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeWait)
+	defer cancel()
+	if err := d.date(ctx); err != nil {
+		d.store.log.Warn("the time of the login was not written", "mailbox", d.place.Name.Intname(), "error", err)
+	}
+}
+
+func (d *maildrop) date(ctx context.Context) error {
+	if err := d.wake(); err != nil {
+		return err
+	}
+	m, x, err := d.reread(ctx, toChange)
+	if err != nil {
+		return err
+	}
+	defer m.release()
+	ch, err := d.store.headerChange(m, x)
+	if err != nil {
+		return err
+	}
+	ch.x.header.LastLogin = d.lastLogin(ch.x.header.LastLogin)
+	return ch.commit(ctx)
 }
 
 // lastLogin is what popminpoll counts from. With poppollpadding it is a leaky

@@ -38,6 +38,7 @@ type Config struct {
 	SyncLog   SyncLog
 
 	Conversations  bool // conversations: an expunge must also update conversations.db
+	ThroughIMAP    bool // which Cyrus's imapd does for us; no option of imapd.conf
 	StatusCache    bool // statuscache: entries must be deleted when a mailbox changes
 	ReadOnly       bool // readonly
 	MaxHeaderLines int  // maxheaderlines: more are not parsed into cyrus.cache

@@ -221,6 +221,11 @@ func TestUnsupported(t *testing.T) {
 			t.Errorf("%q: %q", text, got)
 		}
 	}
+	through := read(t, minimal+"conversations: yes\n")
+	through.ThroughIMAP = true
+	if got := through.Unsupported(); len(got) != 0 {
+		t.Errorf("conversations, through Cyrus: %q", got)
+	}
 	c := read(t, minimal+"object_storage_enabled: no\nreverseacls: 0\nstatuscache_db: sql\nmboxlist_db: skiplist\n")
 	if got := c.Unsupported(); len(got) != 0 {
 		t.Errorf("%q", got)

@@ -18,7 +18,7 @@ func (c *Config) Unsupported() []string {
 			say(b.option, b.backend, b.advice)
 		}
 	}
-	if c.Conversations {
+	if c.Conversations && !c.ThroughIMAP {
 		say("conversations", "yes", "an expunge would have to update conversations.db; maildrops are read-only "+
 			"unless removals go through Cyrus by IMAP as a proxy user")
 	}
