@@ -81,4 +81,39 @@ func TestRealmBesideCyrus(t *testing.T) {
 	if out, err := r.Cyrus.Run(ctx, "reconstruct", "-n", "-G", "user.alice"); err != nil || strings.TrimSpace(out) != "user.alice" {
 		t.Errorf("reconstruct: %q, %v", out, err)
 	}
+	t.Run("master stopped and started", func(t *testing.T) { masterStops(t, r) })
+}
+
+// masterStops stops Cyrus under a session and starts it under the next: kpopd goes
+// on alone, and Cyrus finds what it did.
+func masterStops(t *testing.T, r *integration.Realm) {
+	say := func(c *talk, lines ...string) {
+		t.Helper()
+		for i := 0; i < len(lines); i += 2 {
+			if _, err := c.say(lines[i], lines[i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c := popSession(t, r, "alice")
+	say(c, "DELE 1", "+OK")
+	if err := r.Cyrus.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := c.lines("RETR 2"); err != nil || text[len(text)-1] != "one" {
+		t.Errorf("RETR 2: %q, %v", text, err)
+	}
+	say(c, "QUIT", "+OK")
+	c = popSession(t, r, "alice")
+	say(c, "STAT", "+OK 3 ", "DELE 2", "+OK")
+	if err := r.Cyrus.Start(); err != nil {
+		t.Fatal(err)
+	}
+	say(c, "QUIT", "+OK")
+	if got := imapSubjects(t, r, "alice"); strings.Join(got, " ") != "one three" {
+		t.Errorf("Cyrus has %q", got)
+	}
+	if out, err := r.Cyrus.Run(t.Context(), "reconstruct", "-n", "-G", "user.alice"); err != nil || strings.TrimSpace(out) != "user.alice" {
+		t.Errorf("reconstruct: %q, %v", out, err)
+	}
 }
