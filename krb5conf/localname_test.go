@@ -38,6 +38,7 @@ var ruleCases = []struct{ name, lines, want string }{
 	{"foreign realm, then default", `auth_to_local = RULE:[1:$1@$0](^.*@O\.TEST$)s/@.*//
 		auth_to_local = DEFAULT`, "alice - - alice Alice - a/b alice@x - - xalice - alice aaa - a.l\\b"},
 	{"dots in brackets", `auth_to_local = RULE:[1:$1@$0](^.*@O[.]TEST$)s/[.=]TEST$/[=]/s/@O[[][=]]$//`, "- - - alice - - - - - - xalice - - - - -"},
+	{"at most three", `auth_to_local = RULE:[1:$1](a{,3})`, "- - - - - - - - - - - - - aaa - -"},
 	{"unanchored pattern matches the whole", `auth_to_local = RULE:[1:$1@$0](.*@O.TEST)s/@.*//`,
 		"- - - alice - - - - alice - xalice - - - - -"},
 	{"semicolon", `auth_to_local = RULE:[2:$1;$2](^.*;pop$)s/;pop$//`, "- - alice - - - - - - - - alice - - - -"},

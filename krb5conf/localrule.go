@@ -197,6 +197,11 @@ func translate(pattern string) (string, error) {
 			// A backslash in a bracket is a backslash to POSIX.
 			b.WriteString(strings.ReplaceAll(set, `\`, `\\`))
 			i += end - 1
+		case '{':
+			b.WriteByte(c)
+			if strings.HasPrefix(pattern[i:], "{,") { // to glibc at least none
+				b.WriteByte('0')
+			}
 		default:
 			b.WriteByte(c)
 		}

@@ -289,7 +289,7 @@ func (a *Acceptor) openTicket(ring *keyring, req *apReq) (*serviceKey, []byte, *
 		return nil, nil, refuse(idTicketEtype, slog.Any("accepted", enctypeNames()))
 	case len(ring.entries) == 0:
 		return nil, nil, refuse(idNoKeys, slog.Any("weak", ring.weak))
-	case !ring.hasRealm(req.realm):
+	case req.realm != "" && !ring.hasRealm(req.realm):
 		return nil, nil, refuse(idNotUs, slog.Any("held", ring.held("")))
 	}
 	keys, known, exact := ring.candidates(req)

@@ -89,13 +89,15 @@ func (r *keyring) held(realm string) []string {
 // ticket says of its service is outside the encryption and only a label: an
 // alias, another case or another kvno must not keep a good key from being
 // tried, and no label makes a key of another service eligible.
+// Client: Heimdal 7.8 leaves the realm empty when its cache has the ticket by the
+// name that it asked for, which has none where no [domain_realm] names one.
 func (r *keyring) candidates(req *apReq) (keys []*serviceKey, known, exact bool) {
 	for _, k := range r.entries {
-		if k.realm != req.realm {
+		if k.realm != req.realm && req.realm != "" {
 			continue
 		}
 		same := sameName(k.name, req.service)
-		known = known || same
+		known = known || same && k.realm == req.realm
 		if k.et.id != req.ticket.etype {
 			continue
 		}

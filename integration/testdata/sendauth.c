@@ -1,4 +1,5 @@
-/* A KPOP client on libkrb5, for what Debian does not ship:
+/* A KPOP client on libkrb5, MIT's or (-DHEIMDAL) Heimdal's, for what Debian does
+ * not ship:
  *   sendauth PORT SERVICE MUTUAL
  * Emacs's pop.c asks for SERVICE pop3; Heimdal's push sets MUTUAL to 0 and
  * pipelines. After the ticket it copies its standard input to the server and
@@ -45,7 +46,11 @@ int main(int argc, char **argv)
                       NULL, NULL, cache, &refusal, NULL, NULL);
     if (e != 0) {
         if (refusal != NULL)
+#ifdef HEIMDAL
+            fprintf(stderr, "refused: %d %s\n", (int)refusal->error_code, refusal->e_text ? *refusal->e_text : "");
+#else
             fprintf(stderr, "refused: %u %.*s\n", refusal->error, (int)refusal->text.length, refusal->text.data);
+#endif
         fail(ctx, e, "sendauth");
     }
 
