@@ -3,6 +3,7 @@ package kpop_test
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -193,3 +194,20 @@ func TestRetrAllocates(t *testing.T) {
 }
 
 var _ mailstore.Rester = (*memDrop)(nil)
+
+// BenchmarkLogin is a session that only looks, the log's lines included.
+func BenchmarkLogin(b *testing.B) {
+	r := newRig(b, newStore().fill("alice", "one\r\n"), func(s *kpop.Server, _ *kpop.Port) {
+		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		c := r.login()
+		c.do("STAT", "+OK 1 5")
+		c.do("QUIT", "+OK Goodbye")
+		if _, err := c.in.ReadByte(); err != io.EOF {
+			b.Fatal(err)
+		}
+		_ = c.Close()
+	}
+}
