@@ -243,19 +243,6 @@ func (c *conn) admission() (time.Duration, error) {
 	return c.srv.Refuse(c.raw.RemoteAddr())
 }
 
-// preamble proves the ticket; the Preamble has answered its own refusals.
-func (c *conn) preamble(ctx context.Context) (state, error) {
-	ctx, cancel := context.WithDeadline(ctx, c.since.Add(c.terms.limits.LoginTimeout))
-	defer cancel()
-	id, err := c.port.Preamble(ctx, c.nc, c.peer())
-	if err != nil {
-		c.refusedLogin(&auth.Identity{Mechanism: c.port.Name}, loginRefusal(err), err)
-		return nil, &ending{how: "preamble failed"}
-	}
-	c.ok(c.terms.hostname + " KPOP" + c.banner() + " server ready")
-	return &ticketed{conn: c, ticket: *id}, nil
-}
-
 // peer describes the other end as it is now.
 func (c *conn) peer() auth.Peer {
 	p := auth.Peer{Remote: c.raw.RemoteAddr(), Local: c.raw.LocalAddr(), Listener: c.port.Name}

@@ -22,7 +22,9 @@ type Port struct {
 
 	// Preamble proves an identity before the greeting: the KPOP ticket. When
 	// it fails it has answered the client in its own way, and the connection
-	// is closed. It must not read past its own exchange.
+	// is closed. What it reads past its own exchange is lost to the session;
+	// what it writes goes out when it reads or returns. The login's deadline
+	// stands when it has returned.
 	Preamble func(context.Context, net.Conn, auth.Peer) (*auth.Identity, error)
 
 	Mechanisms      []auth.Mechanism   // for AUTH, in CAPA's order

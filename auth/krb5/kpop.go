@@ -24,6 +24,7 @@ const (
 	sendauthVersion    = "KRB5_SENDAUTH_V1.0"
 	defaultAppVersion  = "KPOPV1.0"
 	maxVersion         = 64
+	usualAPReq         = 4 << 10 // memory for so much is given before it has come
 	defaultKPOPTimeout = 20 * time.Second
 )
 
@@ -166,6 +167,13 @@ func readBody(c net.Conn, size [4]byte, limit uint32) ([]byte, error) {
 			return nil, refuse(idGaveUp)
 		}
 		return nil, refuse(idLength, slog.Uint64("octets", uint64(n)), slog.Uint64("limit", uint64(limit)))
+	}
+	if n <= usualAPReq {
+		b := make([]byte, n)
+		if _, err := io.ReadFull(c, b); err != nil {
+			return nil, refuseFor(idBroken, err)
+		}
+		return b, nil
 	}
 	var b bytes.Buffer
 	if _, err := io.CopyN(&b, c, int64(n)); err != nil {
