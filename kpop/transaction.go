@@ -104,12 +104,15 @@ func (t *transaction) listing(cmd *command, value func(*transaction, mailstore.N
 	t.out = strconv.AppendInt(t.out, int64(t.drop.Len()-t.deleted.count), 10)
 	t.out = append(append(t.out, ' '), t.say("messages")...)
 	t.endReply(len(t.out) - mark)
+	var count numeral
 	for n, last := mailstore.Number(1), mailstore.Number(t.drop.Len()); n <= last && t.wrErr == nil; n++ {
+		count.next()
 		if t.deleted.has(n) {
 			continue
 		}
 		t.room(longest)
-		if err := t.appendLine(n, value); err != nil {
+		t.out = append(append(t.out, count.text()...), ' ')
+		if err := value(t, n); err != nil {
 			t.warn("listing cut short", n, err)
 			return t, &ending{how: "listing cut short"}
 		}
@@ -124,6 +127,30 @@ func (t *transaction) appendLine(n mailstore.Number, value func(*transaction, ma
 	t.out = append(t.out, ' ')
 	return value(t, n)
 }
+
+// A numeral counts up in decimal. To format each message-number anew was a quarter
+// of what a line of a listing costs (BenchmarkList100k).
+type numeral struct {
+	digits [20]byte // right-aligned
+	length int
+}
+
+func (n *numeral) next() {
+	for i := len(n.digits) - 1; ; i-- {
+		switch {
+		case i < len(n.digits)-n.length:
+			n.digits[i] = '1'
+			n.length++
+			return
+		case n.digits[i] < '9':
+			n.digits[i]++
+			return
+		}
+		n.digits[i] = '0'
+	}
+}
+
+func (n *numeral) text() []byte { return n.digits[len(n.digits)-n.length:] }
 
 func asRefusal(err error) *refusal {
 	if r, ok := err.(*refusal); ok {

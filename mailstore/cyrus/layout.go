@@ -189,6 +189,11 @@ func recordUpTo19(minor int) recordSlots {
 	return r
 }
 
+// uid and flags are what every pass over an index asks of each record; they have
+// the same width in all versions.
+func (l *layout) uid(b []byte) uint32  { return binary.BigEndian.Uint32(b[l.record.uid.at:]) }
+func (l *layout) flags(b []byte) Flags { return Flags(binary.BigEndian.Uint32(b[l.record.flags.at:])) }
+
 func record20() recordSlots {
 	return recordSlots{
 		uid: u32(0), cacheOffset: u32(4), internalDate: u64(8), sentDate: u64(16), size: u64(24), headerSize: u32(32),

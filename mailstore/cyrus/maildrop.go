@@ -29,6 +29,7 @@ type maildrop struct {
 	style       imapdconf.UIDLFormat
 	bareUIDs    bool
 	uidValidity uint32
+	prefix      prefix // of unique-ids
 	lastUID     uint32
 	modSeq      uint64
 
@@ -108,20 +109,34 @@ func (d *maildrop) Size(n mailstore.Number) (int64, error) {
 	return int64(d.list.sizes[n-1]), nil
 }
 
+// A prefix is the UIDVALIDITY in decimal and what follows it in a unique-id. It is
+// made once: it was half of what a unique-id costs (BenchmarkList).
+type prefix struct {
+	octets [len("4294967295.")]byte
+	length int8
+}
+
+func newPrefix(uidValidity uint32, style imapdconf.UIDLFormat) (p prefix) {
+	separator := byte('.')
+	if style == imapdconf.UIDLCourier {
+		separator = '-'
+	}
+	b := append(strconv.AppendUint(p.octets[:0], uint64(uidValidity), 10), separator)
+	p.length = int8(len(b)) //nolint:gosec // G115: at most 11
+	return p
+}
+
 // AppendUniqueID implements mailstore.Maildrop. Mailboxes from very old
 // servers keep the bare UID until they have been empty once.
 func (d *maildrop) AppendUniqueID(dst []byte, n mailstore.Number) []byte {
 	uid := d.uid(n)
-	switch style := d.style; {
-	case d.bareUIDs || style == imapdconf.UIDLUIDOnly:
-		return strconv.AppendUint(dst, uint64(uid), 10)
-	case style == imapdconf.UIDLDovecot:
+	switch {
+	case d.bareUIDs || d.style == imapdconf.UIDLUIDOnly:
+	case d.style == imapdconf.UIDLDovecot:
 		return appendHex(appendHex(dst, uid), d.uidValidity)
-	case style == imapdconf.UIDLCourier:
-		dst = append(strconv.AppendUint(dst, uint64(d.uidValidity), 10), '-')
-		return strconv.AppendUint(dst, uint64(uid), 10)
+	default:
+		dst = append(dst, d.prefix.octets[:d.prefix.length]...)
 	}
-	dst = append(strconv.AppendUint(dst, uint64(d.uidValidity), 10), '.')
 	return strconv.AppendUint(dst, uint64(uid), 10)
 }
 

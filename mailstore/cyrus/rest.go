@@ -94,14 +94,14 @@ func (d *maildrop) refill(x *indexFile) (*messages, error) {
 		list.sizes, list.tags = append(list.sizes, 0), append(list.tags, 0)
 	}
 	err := d.store.scan(x, func(i uint64, b []byte) error {
-		uid := uint32(x.layout.record.uid.get(b))
+		uid := x.layout.uid(b)
 		for list.len() < d.count && d.uid(mailstore.Number(list.len()+1)) < uid {
 			missing()
 		}
 		if list.len() == d.count || d.uid(mailstore.Number(list.len()+1)) != uid {
 			return nil
 		}
-		return list.add(x.layout, b, x.offset(i), x.path)
+		return list.add(x, i, b)
 	})
 	for err == nil && list.len() < d.count {
 		missing()

@@ -18,22 +18,24 @@ type messages struct {
 	tags     []uint64 // the first octets of the GUIDs
 	archived []uint64 // a set of positions; nil: none lies under the archive root
 	gone     []uint64 // a set of positions whose records were dropped since; nil: none
+	octets   int64    // sum of the sizes
 }
 
 func (s *messages) len() int { return len(s.uids) }
 
-// add appends a visible record.
-func (s *messages) add(l *layout, b []byte, offset int64, path string) error {
+// add appends visible record i of x, whose octets are b.
+func (s *messages) add(x *indexFile, i uint64, b []byte) error {
+	l := x.layout
 	size := l.record.size.get(b)
 	if size > math.MaxUint32 {
-		return fault(path, offset+int64(l.record.size.at), "a message of %d octets", size)
+		return fault(x.path, x.offset(i)+int64(l.record.size.at), "a message of %d octets", size)
 	}
-	i := len(s.uids)
-	s.uids = append(s.uids, uint32(l.record.uid.get(b)))
+	s.uids = append(s.uids, l.uid(b))
 	s.sizes = append(s.sizes, uint32(size))
 	s.tags = append(s.tags, l.tag(b))
-	if Flags(l.record.flags.get(b))&FlagArchived != 0 {
-		s.archived = setBit(s.archived, i)
+	s.octets += int64(size)
+	if l.flags(b)&FlagArchived != 0 {
+		s.archived = setBit(s.archived, len(s.uids)-1)
 	}
 	return nil
 }
@@ -82,6 +84,7 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder, mi
 		uidValidity: uint32(x.header.UIDValidity), bareUIDs: x.header.Options&OptionNewUIDL == 0,
 		lastUID: uint32(x.header.LastUID), modSeq: x.header.HighestModSeq, style: s.style(h.UIDStyle),
 	}
+	d.prefix = newPrefix(d.uidValidity, d.style)
 	d.kept = s.mayDelete(m)
 	d.changes(m, x)
 	if err := d.setPlace(m.place); err != nil {
@@ -90,10 +93,7 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder, mi
 	if err := d.fill(x); err != nil {
 		return nil, err
 	}
-	d.count = d.list.len()
-	for _, size := range d.list.sizes {
-		d.octets += int64(size)
-	}
+	d.count, d.octets = d.list.len(), d.list.octets
 	d.compareCounters(x)
 	return d, nil
 }
@@ -128,18 +128,18 @@ func (d *maildrop) fill(x *indexFile) error {
 	n := min(x.header.Exists, x.header.Records)
 	d.list = messages{uids: make([]uint32, 0, n), sizes: make([]uint32, 0, n), tags: make([]uint64, 0, n)}
 	return d.store.scan(x, func(i uint64, b []byte) error {
-		flags := Flags(l.record.flags.get(b))
+		flags := l.flags(b)
 		switch {
 		case flags&hidden != 0:
 			if flags&FlagExpunged == 0 {
-				d.hidden = append(d.hidden, uint32(l.record.uid.get(b)))
+				d.hidden = append(d.hidden, l.uid(b))
 			}
 			return nil
 		case x.header.ShowAfter != 0 && l.seconds(l.record.internalDate, b) <= x.header.ShowAfter:
-			d.hidden = append(d.hidden, uint32(l.record.uid.get(b)))
+			d.hidden = append(d.hidden, l.uid(b))
 			return nil
 		}
-		return d.list.add(l, b, x.offset(i), x.path)
+		return d.list.add(x, i, b)
 	})
 }
 
