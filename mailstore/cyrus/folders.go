@@ -70,7 +70,7 @@ func (d *maildrop) shown(name imapdconf.Name) string {
 }
 
 func (s *Store) mailboxes() cyrusdb.MailboxList {
-	return cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}
+	return cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes, Places: &s.places}
 }
 
 // belowOf lists the mailboxes below one, without placeholders.

@@ -27,7 +27,7 @@ const shards = 256
 type holds struct {
 	dir   string
 	mu    sync.Mutex
-	files [shards]*os.File
+	files [shards]*ofd.File
 	by    map[uint64]Held
 }
 
@@ -73,10 +73,10 @@ func (h *holds) acquire(key uint64, held Held) error {
 	return nil
 }
 
-func (h *holds) file(shard int) (*os.File, error) {
+func (h *holds) file(shard int) (*ofd.File, error) {
 	if h.files[shard] == nil {
 		path := filepath.Join(h.dir, fmt.Sprintf("%02x", shard))
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("cyrus: %w", err)
 		}

@@ -50,7 +50,7 @@ func (s *Store) begin(ctx context.Context, name imapdconf.Name, p purpose) (*mai
 		err = m.lock(ctx, path, p != toRead)
 	}
 	if err == nil {
-		m.entry, err = cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Lookup(ctx, name)
+		m.entry, err = s.mailboxes().Lookup(ctx, name)
 	}
 	if err == nil {
 		m.place = m.entry.Mailbox()

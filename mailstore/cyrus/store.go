@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
@@ -62,6 +63,7 @@ type Store struct {
 	holds    holds
 	disk     disk
 	plain    sizeMemo
+	places   cyrusdb.Places
 	blocks   sync.Pool // *[]byte of blockSize
 }
 

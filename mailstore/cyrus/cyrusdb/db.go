@@ -57,12 +57,12 @@ type backend interface {
 
 // View opens a database for reading and calls do with it.
 func View(ctx context.Context, db imapdconf.Database, do func(Reader) error) error {
-	f, err := openLocked(ctx, db.Path, false)
+	f, info, err := openLocked(ctx, db.Path, false)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	r, err := newReader(f, db.Backend)
+	r, err := newReader(f, &info, db.Backend)
 	if err == nil {
 		err = do(r)
 	}
@@ -72,16 +72,16 @@ func View(ctx context.Context, db imapdconf.Database, do func(Reader) error) err
 // Update opens a database for writing and calls do with a transaction, which
 // is committed when do returns nil and forgotten else. The file must exist.
 func Update(ctx context.Context, db imapdconf.Database, do func(Tx) error) error {
-	f, err := openLocked(ctx, db.Path, true)
+	f, info, err := openLocked(ctx, db.Path, true)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return at(db.Path, update(f, db.Backend, do))
+	return at(db.Path, update(f, info.Size, db.Backend, do))
 }
 
-func update(f *ofd.File, name string, do func(Tx) error) error {
-	tx, err := newTx(f, name)
+func update(f *ofd.File, size int64, name string, do func(Tx) error) error {
+	tx, err := newTx(f, size, name)
 	if err != nil {
 		return err
 	}
@@ -116,9 +116,10 @@ func at(path string, err error) error {
 	return err
 }
 
-// openLocked opens the file that the path names once the lock is held. It is
-// opened anew while another process has put a different one there meanwhile.
-func openLocked(ctx context.Context, path string, exclusive bool) (*ofd.File, error) {
+// openLocked opens the file that the path names once the lock is held, and
+// describes it. It is opened anew while another process has put a different one
+// there meanwhile.
+func openLocked(ctx context.Context, path string, exclusive bool) (*ofd.File, ofd.Info, error) {
 	mode := os.O_RDONLY
 	if exclusive {
 		mode = os.O_RDWR
@@ -126,40 +127,40 @@ func openLocked(ctx context.Context, path string, exclusive bool) (*ofd.File, er
 	for {
 		f, err := ofd.Open(path, mode, 0)
 		if err != nil {
-			return nil, err // not dressed up: user_deny.db is hardly ever there
+			return nil, ofd.Info{}, err // not dressed up: user_deny.db is hardly ever there
 		}
 		if err := ofd.Lock(ctx, f, exclusive); err != nil {
 			f.Close()
-			return nil, fmt.Errorf("cyrusdb: %w", err)
+			return nil, ofd.Info{}, fmt.Errorf("cyrusdb: %w", err)
 		}
-		_, same, err := f.Named(path)
+		info, same, err := f.Named(path)
 		if same && err == nil {
-			return f, nil
+			return f, info, nil
 		}
 		f.Close()
 		if err != nil {
-			return nil, fmt.Errorf("cyrusdb: %w", err)
+			return nil, ofd.Info{}, fmt.Errorf("cyrusdb: %w", err)
 		}
 	}
 }
 
-func newReader(f *ofd.File, name string) (Reader, error) {
-	switch format, size, err := detect(f, name); {
+func newReader(f *ofd.File, info *ofd.Info, name string) (Reader, error) {
+	switch format, err := detect(f, name); {
 	case err != nil:
 		return nil, err
-	case size == 0:
+	case info.Size == 0:
 		return &flatDB{}, nil // Cyrus creates it empty and writes at its first change
 	case format == "twoskip":
-		return openTwoskip(f, size)
+		return openTwoskip(f, info)
 	case format == "skiplist":
-		return openSkiplist(f, size)
+		return openSkiplist(f, info.Size)
 	default:
-		return readFlat(f, size)
+		return readFlat(f, info.Size)
 	}
 }
 
-func newTx(f *ofd.File, name string) (backend, error) {
-	switch format, size, err := detect(f, name); {
+func newTx(f *ofd.File, size int64, name string) (backend, error) {
+	switch format, err := detect(f, name); {
 	case err != nil:
 		return nil, err
 	case format == "twoskip":
@@ -180,25 +181,21 @@ const (
 
 // detect believes the file before the configuration, as Cyrus does: it may
 // have been converted since. A flat file has no magic.
-func detect(f *ofd.File, name string) (format string, size int64, err error) {
-	info, err := f.Stat()
-	if err != nil {
-		return "", 0, fmt.Errorf("cyrusdb: %w", err)
-	}
+func detect(f *ofd.File, name string) (format string, err error) {
 	var magic [magicSize]byte
 	n, err := f.ReadAt(magic[:], 0)
 	if err != nil && err != io.EOF {
-		return "", 0, fmt.Errorf("cyrusdb: %w", err)
+		return "", fmt.Errorf("cyrusdb: %w", err)
 	}
 	switch {
 	case string(magic[:]) == twoskipMagic:
-		return "twoskip", info.Size, nil
+		return "twoskip", nil
 	case string(magic[:]) == skiplistMagic:
-		return "skiplist", info.Size, nil
+		return "skiplist", nil
 	case n == 0 && (name == "twoskip" || name == "skiplist"), name == "flat":
-		return name, info.Size, nil
+		return name, nil
 	}
-	return "", 0, fmt.Errorf("%w: not twoskip, skiplist or flat (configured: %q); convert it with cvt_cyrusdb to twoskip",
+	return "", fmt.Errorf("%w: not twoskip, skiplist or flat (configured: %q); convert it with cvt_cyrusdb to twoskip",
 		ErrFormat, name)
 }
 

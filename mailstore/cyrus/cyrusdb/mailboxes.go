@@ -19,13 +19,14 @@ var ErrMailboxExists = errors.New("cyrusdb: the mailbox exists")
 // I of 3.6, or plain internal names of 3.4 and before.
 type MailboxList struct {
 	Database imapdconf.Database
+	Places   *Places // for Lookup; nil: each search begins at the top
 }
 
 // Lookup finds a mailbox by name: one search, no reading of the whole file.
 func (l MailboxList) Lookup(ctx context.Context, name imapdconf.Name) (MailboxEntry, error) {
 	var e MailboxEntry
 	err := View(ctx, l.Database, func(r Reader) (err error) {
-		e, err = lookup(r, name)
+		e, err = lookup(l.Places.of(r), name)
 		return err
 	})
 	return e, missing(err)

@@ -224,7 +224,7 @@ const maxQuotaFile = 64 << 10
 
 // ReadQuota reads a quotalegacy file.
 func ReadQuota(ctx context.Context, path string) (Quota, error) {
-	f, err := openLocked(ctx, path, false)
+	f, _, err := openLocked(ctx, path, false)
 	if err != nil {
 		return Quota{}, err
 	}
@@ -258,7 +258,7 @@ type QuotaTx struct {
 
 // OpenQuota locks a quotalegacy file for a change. Close follows in any case.
 func OpenQuota(ctx context.Context, path string) (*QuotaTx, error) {
-	f, err := openLocked(ctx, path, true)
+	f, _, err := openLocked(ctx, path, true)
 	if err != nil {
 		return nil, err
 	}

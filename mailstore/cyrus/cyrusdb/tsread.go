@@ -11,6 +11,7 @@ import (
 // A tsReader is a twoskip database open for reading.
 type tsReader struct {
 	tsFile
+	file   ofd.ID
 	header tsHeader
 	// dirty: a crash left a transaction behind. The higher levels may lead
 	// into it; level 1 still tells what was committed, and is walked.
@@ -19,8 +20,12 @@ type tsReader struct {
 	nodes [2]tsNode // the record a search stands on, and the one it looks at
 }
 
-func openTwoskip(f *ofd.File, size int64) (*tsReader, error) {
-	return newTSReader(f, uint64(size))
+func openTwoskip(f *ofd.File, info *ofd.Info) (*tsReader, error) {
+	r, err := newTSReader(f, uint64(info.Size))
+	if err == nil {
+		r.file = info.ID
+	}
+	return r, err
 }
 
 func newTSReader(f io.ReaderAt, size uint64) (*tsReader, error) {

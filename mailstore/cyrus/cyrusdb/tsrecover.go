@@ -104,29 +104,25 @@ const checkpointSize = 16834
 // transactions have replaced, when it has grown to twice its size since the
 // last time. Cyrus does so when it writes; without Cyrus somebody must.
 func Checkpoint(ctx context.Context, db imapdconf.Database) error {
-	f, err := openLocked(ctx, db.Path, true)
+	f, info, err := openLocked(ctx, db.Path, true)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return at(db.Path, checkpoint(f, db))
+	return at(db.Path, checkpoint(f, &info, db))
 }
 
-func checkpoint(f *ofd.File, db imapdconf.Database) error {
-	format, size, err := detect(f, db.Backend)
-	if err != nil || format != "twoskip" || size == 0 {
+func checkpoint(f *ofd.File, info *ofd.Info, db imapdconf.Database) error {
+	format, err := detect(f, db.Backend)
+	if err != nil || format != "twoskip" || info.Size == 0 {
 		return err
 	}
-	old, err := beginTwoskip(f, size)
+	old, err := beginTwoskip(f, info.Size)
 	if err != nil {
 		return err
 	}
 	if old.header.size <= checkpointSize || old.header.size <= 2*old.header.repackSize {
 		return nil
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("cyrusdb: %w", err)
 	}
 	// The old file's lock keeps every other writer from the new one too.
 	path := db.Path + ".NEW"

@@ -191,11 +191,17 @@ func BenchmarkLookup(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := list.Lookup(b.Context(), name); err != nil {
-					b.Fatal(err)
-				}
+			for how, places := range map[string]*cyrusdb.Places{"search": nil, "remembered": {}} {
+				b.Run(how, func(b *testing.B) {
+					list := list
+					list.Places = places
+					b.ReportAllocs()
+					for b.Loop() {
+						if _, err := list.Lookup(b.Context(), name); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
 			}
 		})
 	}

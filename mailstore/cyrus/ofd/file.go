@@ -124,14 +124,16 @@ type Info struct {
 	Size    int64
 	Perm    fs.FileMode
 	Regular bool
-
-	device, inode uint64
+	ID      ID
 }
+
+// An ID tells files apart that are there at the same time.
+type ID struct{ device, inode uint64 }
 
 func infoOf(s *unix.Stat_t) Info {
 	return Info{
 		Size: s.Size, Perm: fs.FileMode(s.Mode) & fs.ModePerm, Regular: s.Mode&unix.S_IFMT == unix.S_IFREG,
-		device: uint64(s.Dev), inode: s.Ino, //nolint:unconvert // other widths on other machines
+		ID: ID{uint64(s.Dev), s.Ino}, //nolint:unconvert // other widths on other machines
 	}
 }
 
@@ -163,8 +165,7 @@ func (f *File) Named(path string) (info Info, same bool, err error) {
 	case err != nil:
 		return info, false, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	named := infoOf(&s)
-	return info, named.device == info.device && named.inode == info.inode, nil
+	return info, infoOf(&s).ID == info.ID, nil
 }
 
 // The methods must do what those of os.File do.
