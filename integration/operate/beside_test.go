@@ -5,6 +5,7 @@ package operate_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -237,6 +238,18 @@ func TestProxyAndAudit(t *testing.T) {
 	}
 }
 
+// refusesRoot: without a user to become kpopd does not serve as root.
+func refusesRoot(b *beside) {
+	b.t.Helper()
+	b.write("root.toml", strings.Replace(b.read("kpopd.toml"), "user = \"nobody\"\n", "", 1))
+	ctx, cancel := context.WithTimeout(b.t.Context(), player.Patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, realm.Kpopd, "serve", "--config", filepath.Join(b.dir, "root.toml")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "running as root") {
+		b.t.Errorf("serving as root: %v, %s", err, out)
+	}
+}
+
 // TestStartsAsRoot: kpopd becomes its user before it opens a file of its own, for
 // good, and serves. Without root it has nobody to become, and all other tests
 // are of that.
@@ -275,6 +288,7 @@ func TestStartsAsRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	refusesRoot(b)
 	b.start()
 	status, err := os.Open(fmt.Sprintf("/proc/%d/status", b.Process.Pid))
 	if err != nil {

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -144,6 +146,48 @@ func TestDeliver(t *testing.T) {
 	}
 	if err := s.Deliver(context.Background(), "alice", strings.NewReader("x"), "a>\r\nX: y"); !errors.Is(err, mailstore.ErrMessage) {
 		t.Errorf("a sender with a line end: %v", err)
+	}
+}
+
+// TestModes: what we make can be read and written by the spool's owner alone.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	for _, text := range []string{"Subject: one\n\nx\n", "Subject: two\n\nx\n"} {
+		appendMessage(t, s, "alice", text)
+	}
+	d := open(t, s, "alice")
+	for _, err := range []error{
+		d.CreateFolder(context.Background(), "Work"),
+		d.Copy(context.Background(), []mailstore.Number{1}, "Work"),
+		d.Update(context.Background(), mailstore.Changes{Deleted: []mailstore.Number{2}, Retrieved: []mailstore.Number{1}}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := 0
+	for _, root := range []string{s.conf.Dir, s.conf.Layout.Partitions["default"].Root} {
+		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || path == root {
+				return err // the roots are the test's
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			made++
+			if info.Mode()&0o077 != 0 || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+				t.Errorf("%s: %v, owned by %d", path, info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if made < 10 {
+		t.Errorf("only %d files and directories were looked at", made)
 	}
 }
 
