@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 )
 
 // TestConcurrent: deliveries, sessions and clean-ups of two programs on one
@@ -322,5 +323,58 @@ func TestSizesFile(t *testing.T) {
 	}
 	if n := total(); n != want {
 		t.Errorf("removed: %d octets", n)
+	}
+}
+
+// TestExpireGivesWay: while another program keeps the mailbox's lock, as Cyrus's
+// pop3d does all session, an expiry that waits for it keeps no mail out.
+func TestExpireGivesWay(t *testing.T) {
+	t.Parallel()
+	s, ctx := newMailbox(t), context.Background()
+	sixMessages(t, s)
+	expunge(t, s, "alice", 1)
+	other := &mailbox{store: s}
+	defer other.release()
+	if err := other.lock(ctx, must(s.conf.MailboxLock(must(s.lookup("alice")))), false); err != nil {
+		t.Fatal(err)
+	}
+	expired := make(chan error, 1)
+	go func() {
+		done, err := s.Expire(ctx, "alice", 0)
+		if err == nil && done.Messages != 1 {
+			err = fmt.Errorf("%+v", done)
+		}
+		expired <- err
+	}()
+	look := &mailbox{store: s}
+	namespace := must(s.conf.NamespaceLock(must(s.name("alice"))))
+	for waiting := false; !waiting; look.release() { // until the expiry is there
+		moment, cancel := context.WithTimeout(ctx, time.Millisecond)
+		waiting = look.lock(moment, namespace, false) != nil
+		cancel()
+	}
+	for range 3 {
+		appendMessage(t, s, "alice", "Subject: seven\r\n\r\nseven\r\n")
+	}
+	other.release()
+	if err := <-expired; err != nil {
+		t.Error(err)
+	}
+	clean(t, s, "alice")
+}
+
+// TestGoneWithMailbox: of a mailbox that was deleted or renamed an entry is left,
+// without a partition; its messages are gone, not damaged.
+func TestGoneWithMailbox(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	d := open(t, s, "alice")
+	putEntry(t, s, "alice", func(e *cyrusdb.MailboxEntry) { e.Flags, e.Partition = cyrusdb.TypeDeleted, "" })
+	if err := os.Remove(d.messagePath(0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Open(1); !errors.Is(err, mailstore.ErrGone) {
+		t.Errorf("%v", err)
 	}
 }

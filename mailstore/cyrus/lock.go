@@ -84,8 +84,49 @@ func (m *mailbox) releaseUnless(done *bool) {
 	}
 }
 
+// replaceTry is how long a namespace's lock is held while the mailbox's is waited
+// for.
+const replaceTry = 200 * time.Millisecond
+
+// lockToReplace is lockMailbox for replacing the index. Who has the mailbox's lock
+// may have it for long, as Cyrus's pop3d does all session, or may be waiting for
+// the namespace's, which the kernel would not find out: it knows deadlocks of
+// processes' locks only. So the namespace's is given back between the tries, and
+// mail comes in and users log in meanwhile.
+func (s *Store) lockToReplace(ctx context.Context, name imapdconf.Name) (*mailbox, error) {
+	ctx, cancel := context.WithTimeout(ctx, changeWait)
+	defer cancel()
+	for {
+		m, err := s.begin(ctx, name, toReplace)
+		if err != nil {
+			return nil, err
+		}
+		if err = m.openWithin(ctx, replaceTry); err == nil {
+			return m, nil
+		}
+		m.release()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return nil, told(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, told(err)
+		case <-time.After(replaceTry):
+		}
+	}
+}
+
+func (m *mailbox) openWithin(ctx context.Context, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return m.open(ctx)
+}
+
 // lockMailbox is begin and open.
 func (s *Store) lockMailbox(ctx context.Context, name imapdconf.Name, p purpose) (*mailbox, error) {
+	if p == toReplace {
+		return s.lockToReplace(ctx, name)
+	}
 	m, err := s.begin(ctx, name, p)
 	if err != nil {
 		return nil, err

@@ -237,7 +237,8 @@ func (d *maildrop) openElsewhere(i int) (int, error) {
 	case err != nil:
 		return -1, err
 	}
-	if entry.UniqueID != d.place.UniqueID {
+	// A mailbox that was deleted or renamed leaves an entry with its uniqueid.
+	if served, _ := entry.Serves(d.store.conf.ServerName); !served || entry.UniqueID != d.place.UniqueID {
 		return -1, unix.ENOENT
 	}
 	if err := d.setPlace(entry.Mailbox()); err != nil {
