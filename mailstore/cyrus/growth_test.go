@@ -66,3 +66,20 @@ func heapInUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// TestAppendMessageAllocates: reading a small message leaves nothing to collect.
+func TestAppendMessageAllocates(t *testing.T) {
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "Subject: a\r\n\r\nb\r\n")
+	d := open(t, s, "alice")
+	buf := make([]byte, 0, 1<<10)
+	read := func() {
+		if _, _, ok, err := d.AppendMessage(buf, 1, 1<<10); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	read() // opens the directory
+	if per := testing.AllocsPerRun(200, read); per > 0 {
+		t.Errorf("a message makes %v allocations", per)
+	}
+}
