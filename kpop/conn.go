@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -71,7 +72,7 @@ type conn struct {
 
 	// Seen by others.
 	id        uint64
-	prefix    string // these three belong to srv.mu
+	prefix    netip.Prefix // these three belong to srv.mu
 	user      string
 	admitted  bool
 	login     atomic.Pointer[login]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,7 @@ type Server struct {
 	conns     map[uint64]*conn
 	lastID    uint64
 	waiting   int // connections that have not logged in
-	prefixes  map[string]int
+	prefixes  map[netip.Prefix]int
 	users     map[string]int
 	idle      chan struct{} // closed when draining and the last connection ends
 }
@@ -70,7 +71,7 @@ func (s *Server) prepare() {
 		s.listeners = map[net.Listener]struct{}{}
 		s.conns = map[uint64]*conn{}
 		s.parting = make(chan struct{}, partingMost)
-		s.prefixes = map[string]int{}
+		s.prefixes = map[netip.Prefix]int{}
 		s.users = map[string]int{}
 		s.idle = make(chan struct{})
 		// Names of sessions do not come back after a restart.

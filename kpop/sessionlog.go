@@ -13,21 +13,28 @@ func (c *conn) logAttrs(level slog.Level, text string, attrs ...slog.Attr) {
 	if !c.srv.log.Enabled(ctx, level) {
 		return
 	}
-	all := append(make([]slog.Attr, 0, len(attrs)+3),
+	c.srv.log.LogAttrs(ctx, level, text, append(c.named(len(attrs)), attrs...)...)
+}
+
+// named begins the attributes of a line, with room for some more.
+func (c *conn) named(more int) []slog.Attr {
+	return append(make([]slog.Attr, 0, 3+more),
 		slog.String("session", c.name()),
 		slog.String("remote", c.raw.RemoteAddr().String()),
 		slog.String("listener", c.port.Name))
-	c.srv.log.LogAttrs(ctx, level, text, append(all, attrs...)...)
 }
 
 // logEnd writes the one line that tells the whole session.
 func (c *conn) logEnd(how string) {
+	ctx := context.Background()
+	if !c.srv.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
 	info := c.info()
-	attrs := []slog.Attr{
+	attrs := append(c.named(16+len(info.Detail)),
 		slog.String("end", how),
 		slog.Duration("duration", time.Since(c.since)),
-		slog.Int64("octets_sent", info.Octets),
-	}
+		slog.Int64("octets_sent", info.Octets))
 	if info.TLS != "" {
 		attrs = append(attrs, slog.String("tls", info.TLS))
 	}
@@ -46,7 +53,7 @@ func (c *conn) logEnd(how string) {
 			slog.Int64("dele_octets", info.DeletedOctets))
 		attrs = append(attrs, info.Detail...)
 	}
-	c.logAttrs(slog.LevelInfo, "session ended", attrs...)
+	c.srv.log.LogAttrs(ctx, slog.LevelInfo, "session ended", attrs...)
 }
 
 // info is the session as an operator sees it; any goroutine may ask.

@@ -122,25 +122,28 @@ func (s *Server) giveUser(c *conn) {
 }
 
 // drop counts one off; a name with none is forgotten.
-func drop(counts map[string]int, name string) {
+func drop[K comparable](counts map[K]int, name K) {
 	if counts[name]--; counts[name] <= 0 {
 		delete(counts, name)
 	}
 }
 
-// prefixOf is the address prefix that limits are counted by.
-func (l *Limits) prefixOf(remote net.Addr) string {
-	at, err := netip.ParseAddrPort(remote.String())
-	if err != nil {
-		return remote.Network()
+// prefixOf is the address prefix that limits are counted by; one for all that
+// have no address.
+func (l *Limits) prefixOf(remote net.Addr) netip.Prefix {
+	var at netip.AddrPort
+	if tcp, ok := remote.(*net.TCPAddr); ok {
+		at = tcp.AddrPort()
+	} else {
+		at, _ = netip.ParseAddrPort(remote.String()) // the zero value is no address
 	}
 	bits, ip := l.PrefixV6, at.Addr().Unmap().WithZone("")
 	if ip.Is4() {
 		bits = l.PrefixV4
 	}
-	prefix, err := ip.Prefix(bits)
-	if err != nil {
-		return ip.String()
+	if bits < 0 || bits > ip.BitLen() {
+		bits = ip.BitLen()
 	}
-	return prefix.String()
+	prefix, _ := ip.Prefix(bits) // the zero value for none
+	return prefix
 }
