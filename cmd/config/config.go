@@ -121,6 +121,29 @@ func Load(file string) (*Config, error) {
 	return &c, nil
 }
 
+// ControlSocket gives the control socket that file names, whatever else is wrong
+// with it: the daemon goes on with what it said before. With a file that cannot
+// be parsed it gives the socket of a file that names none, and why; with one that
+// cannot be read only why.
+func ControlSocket(file string) (string, error) {
+	file = Find(file)
+	v := viper.NewWithOptions(viper.KeyDelimiter("."))
+	v.SetConfigFile(file)
+	v.SetConfigType("toml")
+	var c Config
+	c.setDefaults(v)
+	err := v.ReadInConfig()
+	if err != nil {
+		err = fmt.Errorf("config %s: %w", file, err)
+	}
+	var unparsed viper.ConfigParseError
+	if err != nil && !errors.As(err, &unparsed) {
+		return "", err
+	}
+	c.StateDir, c.Control.Socket = v.GetString("state_dir"), v.GetString("control.socket")
+	return c.ControlSocket(), err
+}
+
 func (c *Config) setDefaults(v *viper.Viper) {
 	host, _ := os.Hostname() // an empty name is refused by check
 	v.SetDefault("hostname", host)

@@ -102,3 +102,27 @@ func TestFaultsAreNamed(t *testing.T) {
 		})
 	}
 }
+
+// TestControlSocket: the daemon is found by whatever can still be read.
+func TestControlSocket(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ text, want, fault string }{
+		"default":         {"", "/var/lib/kpopd/control.sock", ""},
+		"state directory": {"state_dir = \"/srv/state\"\nno_such_key = 1\n[limits]\nper_user = \"many\"\n", "/srv/state/control.sock", ""},
+		"named":           {"[control]\nsocket = \"/run/c\"\n", "/run/c", ""},
+		"none":            {"[control]\nsocket = \"none\"\n", "", ""},
+		"no TOML":         {"no such line\n", "/var/lib/kpopd/control.sock", "kpopd.toml"},
+	} {
+		file := filepath.Join(t.TempDir(), "kpopd.toml")
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := config.ControlSocket(file)
+		if got != c.want || (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if got, err := config.ControlSocket(filepath.Join(t.TempDir(), "absent.toml")); got != "" || err == nil {
+		t.Errorf("a file that is not there: %q, %v", got, err)
+	}
+}

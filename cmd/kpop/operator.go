@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -38,21 +40,17 @@ func (l *line) flags(c *cobra.Command) *cobra.Command {
 
 // ask sends r and prints the answer, as JSON or by text.
 func ask[T any](cmd *cobra.Command, l *line, r control.Request, text func(io.Writer, T) error) error {
-	path := l.socket
+	path, fault := l.socket, error(nil)
 	if path == "" {
-		c, err := config.Load(l.config)
-		if err != nil {
-			return err
-		}
-		if path = c.ControlSocket(); path == "" {
-			return fmt.Errorf("%s: control.socket is \"none\"", l.config)
+		if path, fault = config.ControlSocket(l.config); path == "" {
+			return cmp.Or(fault, fmt.Errorf("%s: control.socket is \"none\"", l.config))
 		}
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
 	defer cancel()
 	var result T
 	if err := control.Ask(ctx, path, r, &result); err != nil {
-		return err
+		return errors.Join(err, fault)
 	}
 	if l.json {
 		e := json.NewEncoder(cmd.OutOrStdout())

@@ -266,11 +266,30 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("reload gives %v", err)
 			}
+			if name != "malformed" { // then the file does not even say where the socket is
+				asked(t, c.says)
+			}
 			login(t, "carol").Play("C: QUIT\nS: +OK\n")
 		})
 	}
 	player.Logged(t, realm, "reload refused", "audit=true")
 	p.Play("C: STAT\nS: +OK 1\nC: QUIT\nS: +OK\n")
+}
+
+// asked has the operator's tool find the daemon by a file that is wrong: the daemon
+// refuses a reload and answers as ever.
+func asked(t *testing.T, says string) {
+	t.Helper()
+	out, err := realm.Tool("").Run(t.Context(), realm.Kpop(), "reload", "--config", realm.Path("kpopd.toml"))
+	if err == nil || !strings.Contains(out, "kpopd refuses") || !strings.Contains(out, says) {
+		t.Errorf("kpop reload: %v\n%s", err, out)
+	}
+	var n control.Numbers
+	kpop(t, &n, "stats")
+	if n.Values["kpopd_last_reload_successful"] != 0 {
+		t.Errorf("a refused reload is not counted: %v", n.Values["kpopd_last_reload_successful"])
+	}
+	kpop(t, &struct{}{}, "ready")
 }
 
 // TestConfined: the running daemon cannot read /etc/passwd, not even where its
