@@ -132,7 +132,8 @@ func (c *checker) record(r *Record, offset int64) error {
 		c.cacheRecord(r, offset)
 	}
 	if r.Flags&FlagExpunged != 0 {
-		if h.FirstExpunged == 0 || r.LastUpdated < h.FirstExpunged {
+		// cyr_expire counts those no more that it has marked to be dropped.
+		if r.Flags&FlagUnlinked == 0 && (h.FirstExpunged == 0 || r.LastUpdated < h.FirstExpunged) {
 			h.FirstExpunged = r.LastUpdated
 		}
 		return nil

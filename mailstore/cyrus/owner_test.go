@@ -308,3 +308,29 @@ func TestMetapartition(t *testing.T) {
 	}
 	clean(t, s, "alice")
 }
+
+// TestCheckBetweenMarkAndDrop: cyr_expire marks what it will drop, counts it no more
+// in the time of the first expunged, and may drop it later.
+func TestCheckBetweenMarkAndDrop(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	expunge(t, s, "alice", 1)
+	first := func(h *IndexHeader) { h.FirstExpunged = 0 }
+	changeHeader(t, s, "alice", first)
+	if faults, err := s.Check(context.Background(), "alice"); err != nil || len(faults) != 1 || !strings.Contains(faults[0].Error(), "first expunged is 0") {
+		t.Errorf("not marked: %v, %v", faults, err)
+	}
+	s.conf.Expunge.Mode = imapdconf.ExpungeSemidelayed
+	expunge(t, s, "alice", 1)
+	m := must(s.lockMailbox(context.Background(), must(s.name("alice")), toReplace))
+	defer m.release()
+	c := must(s.changeOf(context.Background(), m))
+	e := &expiry{change: c, before: uint64(testTime().Unix())}
+	if err := errors.Join(e.choose(), e.mark()); err != nil {
+		t.Fatal(err)
+	}
+	m.release()
+	changeHeader(t, s, "alice", first)
+	clean(t, s, "alice")
+}
