@@ -205,18 +205,11 @@ func (s *Store) await(ctx context.Context, f *ofd.File, exclusive bool) error {
 // lock takes one of the lock files, which are made on demand and never
 // removed: Debian's lock tree is on a tmpfs that a boot empties.
 func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
-	f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := ofd.Open(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDir(filepath.Dir(path), m.store.conf.Dir); err != nil {
-			return err
-		}
-		f, err = ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err = m.store.makeLock(path)
 	}
 	if err != nil {
-		return err
-	}
-	if err := adopt(path, m.store.conf.Dir); err != nil {
-		f.Close()
 		return err
 	}
 	if err := m.store.await(ctx, f, exclusive); err != nil {
@@ -225,6 +218,21 @@ func (m *mailbox) lock(ctx context.Context, path string, exclusive bool) error {
 	}
 	m.locks = append(m.locks, f)
 	return nil
+}
+
+// makeLock makes a lock file, and leaves it to the spool's owner.
+func (s *Store) makeLock(path string) (*ofd.File, error) {
+	if err := makeDir(filepath.Dir(path), s.conf.Dir); err != nil {
+		return nil, err
+	}
+	f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := adopt(path, s.conf.Dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // release gives all locks back, the innermost first. It may be called twice.
