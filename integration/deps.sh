@@ -5,7 +5,7 @@ set -eu
 packages="krb5-kdc krb5-admin-server krb5-user cyrus-imapd cyrus-pop3d cyrus-clients cyrus-admin
 fetchmail mpop curl ca-certificates util-linux libsasl2-modules-gssapi-mit gcc libc6-dev
 libkrb5-dev systemd fail2ban heimdal-multidev neomutt alpine s-nail slapd ldap-utils dnsmasq-base strace
-thunderbird libnss3-tools
+thunderbird libnss3-tools nmh
 libwrap0 libsodium23 liblua5.4-0 libtirpc3 libunwind8 libapparmor1"
 missing=""
 for p in $packages; do

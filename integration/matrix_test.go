@@ -74,6 +74,9 @@ var matrix = []matrixRow{
 	{"s-nail GSSAPI, initial response", sNail("pop3", "POP3")},
 	{"s-nail GSSAPI, STLS", sNail("pop3", "POP3", "-S", "pop3-use-starttls")},
 	{"s-nail GSSAPI, POP3S", sNail("pop3s", "POP3S")},
+	{"nmh GSSAPI, confidentiality", nmh("POP3", "-notls")},
+	{"nmh GSSAPI, STLS", nmh("POP3", "-tls")},
+	{"nmh GSSAPI, POP3S", nmh("POP3S", "-initialtls")},
 	{"libkrb5, Heimdal push: no mutual, pipelined", sendauthClient("mit", "pop", "0", "PASS hej")},
 	{"libkrb5, Emacs: pop3/, mutual", sendauthClient("mit", "pop3", "1", "PASS alice")},
 	{"Heimdal's libkrb5, push", sendauthClient("heimdal", "pop", "0", "PASS hej")},
@@ -364,6 +367,27 @@ func sNail(scheme, port string, args ...string) fetch {
 			t.Fatal(err, text)
 		}
 		return mboxMessages(t, out)
+	}
+}
+
+// nmh is Cyrus SASL's second client, and the one mail program that takes a security
+// layer by itself.
+func nmh(port, tls string) fetch {
+	return func(t *testing.T, c *clientRun) [][]byte {
+		if err := os.MkdirAll(filepath.Join(c.dir, "mail", "inbox"), 0o700); err != nil { // it would ask for it
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(c.dir, ".mh_profile"), "Path: "+c.dir+"/mail\n")
+		c.tool.Env = append(c.tool.Env, "HOME="+c.dir, "SSL_CERT_FILE="+realm.Path("ca.pem"))
+		out, err := c.tool.Run(t.Context(), "/usr/bin/mh/inc", "-host", integration.Host, "-port", strconv.Itoa(portOf(port)), "-user", "alice",
+			"-sasl", "-saslmech", "GSSAPI", tls, "-notruncate", "-snoop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if layer := strings.Contains(out, "SASL will perform encryption"); layer != (tls == "-notls") {
+			t.Errorf("a security layer: %v", layer)
+		}
+		return readAll(t, filepath.Join(c.dir, "mail", "inbox", "[0-9]*"))
 	}
 }
 

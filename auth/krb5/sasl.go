@@ -34,6 +34,12 @@ const (
 // maxReceive is the largest layered token that is taken, as announced.
 const maxReceive = 65536
 
+// maxSend is the longest layered token that is sent, whatever a client announces.
+// Client: nmh 1.8 announces 65536 octets and reads as many at once, into a buffer
+// without room for the rest of a token that it has read before. What tokens of this
+// size add to the text makes up for that rest.
+const maxSend = 2048
+
 // SASLConfig says how the mechanisms of one listener behave.
 type SASLConfig struct {
 	Binding BindingPolicy
@@ -161,7 +167,7 @@ func (e *exchange) checkLayer(size int) *Refusal {
 	if e.chosen&e.offer == 0 {
 		return refuse(idLayer)
 	}
-	e.maxSend = min(size, maxReceive) - e.gss.out.overhead(e.chosen == layerConfidentiality)
+	e.maxSend = min(size, maxSend) - e.gss.out.overhead(e.chosen == layerConfidentiality)
 	if e.maxSend < 1 {
 		return refuse(idLayer)
 	}

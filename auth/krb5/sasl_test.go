@@ -296,6 +296,44 @@ func TestGSSAPIInitialTokens(t *testing.T) {
 	}
 }
 
+// TestLayerTokensAreShort: whatever a client announces, no token is longer than
+// those that nmh can take.
+func TestLayerTokensAreShort(t *testing.T) {
+	t.Parallel()
+	kt := keytabOf(t, all, service)
+	i, req := newInitiator(t, newForge(t, kt, 20), flagsMutual, [16]byte{})
+	x := mechanismNamed(t, newAcceptor(kt).Mechanisms(krb5.SASLConfig{}), "GSSAPI").Begin(auth.Peer{})
+	if _, err := i.login(x, req, true, choice(i, 4, 0xffffff, "")); err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	wrote := make(chan error, 1)
+	text := strings.Repeat("x", 100_000)
+	go func() {
+		_, err := x.(auth.Layered).Layer(ours).Write([]byte(text))
+		wrote <- errors.Join(err, ours.Close())
+	}()
+	got := 0
+	for got < len(text) {
+		var size [4]byte
+		if _, err := io.ReadFull(theirs, size[:]); err != nil {
+			t.Fatal(err)
+		}
+		token := make([]byte, binary.BigEndian.Uint32(size[:]))
+		if _, err := io.ReadFull(theirs, token); err != nil {
+			t.Fatal(err)
+		}
+		if len(token) > 2048 {
+			t.Fatalf("a token of %d octets", len(token))
+		}
+		got += len(i.unwrap(token, true))
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLayerDeadline(t *testing.T) {
 	t.Parallel()
 	kt := keytabOf(t, all, service)
