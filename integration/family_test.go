@@ -323,7 +323,7 @@ func TestPOP4BesideCyrus(t *testing.T) {
 	play(c, "CFLD Work", "+OK", "CFLD Work", "-ERR Folder exists already", "CFLD Play/x", "-ERR No such folder", "CFLD Work/Entw&APw-rfe", "+OK",
 		"COPY 3,1 Work", "+OK", "MOVE 2 Work/Entw&APw-rfe", "+OK", "COPY 1 Play", "-ERR No such folder", "STOR Work", "+OK",
 		"Subject: stored\r\n\r\n..dot\r\n.", "+OK Stored", "STOR Work", "+OK", "no header\r\n\r\n\x00\r\n.", "-ERR Message cannot be stored",
-		"RENF Work Arbeit", "+OK", "CFLD Play", "+OK", "MOVF Arbeit Play", "+OK", "DFLD Play", refused, "QUIT", "+OK")
+		"STOR Work", "+OK", ".", "+OK Stored", "RENF Work Arbeit", "+OK", "CFLD Play", "+OK", "MOVF Arbeit Play", "+OK", "DFLD Play", refused, "QUIT", "+OK")
 
 	c = pop4(t, r, port, "alice")
 	folders, err := c.lines("LFLD")
@@ -335,7 +335,7 @@ func TestPOP4BesideCyrus(t *testing.T) {
 		fields := strings.Fields(line)
 		names = append(names, fields[0]+" "+fields[2])
 	}
-	if !slices.Equal(names, []string{"2 INBOX", "0 Play", "3 Play/Arbeit", "1 Play/Arbeit/Entw&APw-rfe"}) {
+	if !slices.Equal(names, []string{"2 INBOX", "0 Play", "4 Play/Arbeit", "1 Play/Arbeit/Entw&APw-rfe"}) {
 		t.Errorf("folders %q", folders)
 	}
 	play(c, "SFLD Play/Arbeit", "+OK", "XFLG 1", "+OK 1 \\Flagged", "QUIT", "+OK")

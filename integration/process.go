@@ -128,7 +128,10 @@ func (r *Realm) listening(name string, port int) error {
 	if within(toolTime, func() bool { return answers(port) }) {
 		return nil
 	}
-	return fmt.Errorf("integration: %s does not answer on 127.0.0.1:%d; see %s", name, port, r.path(name+".log"))
+	const end = 1000
+	log, _ := os.ReadFile(r.path(name + ".log"))
+	return fmt.Errorf("integration: %s does not answer on 127.0.0.1:%d; see %s, which ends in\n%s",
+		name, port, r.path(name+".log"), log[max(0, len(log)-end):])
 }
 
 // choosePort takes the first of the wanted ports that can be bound, or a free

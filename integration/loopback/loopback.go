@@ -6,23 +6,43 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
 
 // The kernel gives clients ports from 32768 on: a server's port is taken from
 // below, or a client of somebody else's could have it before the server binds it.
 const first, last = 15000, 32000
 
-// Free finds n different ports of 127.0.0.1 that nobody has bound, by TCP or UDP.
+// given are the ports that this process has handed out, which their servers may
+// not have bound yet. Each is a socket in the abstract namespace, so that other
+// processes of ours see it, and it goes with the process.
+var given struct {
+	sync.Mutex
+	marks []net.Listener
+}
+
+// mark takes a port for this process; it is false when it was given already.
+func mark(port int) bool {
+	l, err := net.Listen("unix", "@kpopd-loopback-"+strconv.Itoa(port))
+	if err != nil {
+		return false
+	}
+	given.Lock()
+	defer given.Unlock()
+	given.marks = append(given.marks, l)
+	return true
+}
+
+// Free finds n different ports of 127.0.0.1 that nobody has bound, by TCP or UDP,
+// and that were given to nobody.
 func Free(n int) ([]int, error) {
 	var ports []int
-	taken := map[int]bool{}
 	for try := 0; len(ports) < n; try++ {
 		if try > 1000 {
 			return nil, fmt.Errorf("loopback: no free port between %d and %d", first, last)
 		}
 		port := first + rand.IntN(last-first)
-		if !taken[port] && unbound(port) {
-			taken[port] = true
+		if unbound(port) && mark(port) {
 			ports = append(ports, port)
 		}
 	}

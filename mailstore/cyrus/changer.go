@@ -112,6 +112,9 @@ func (d *maildrop) appendThrough(ctx context.Context, c Changer, name imapdconf.
 	if bytes.Count(text, []byte("\n")) != bytes.Count(text, []byte("\r\n")) {
 		text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
+	if len(text) == 0 {
+		text = []byte("\r\n") // as copyIn has it: Cyrus takes no literal without octets
+	}
 	ctx, cancel := context.WithTimeout(ctx, removeWait)
 	defer cancel()
 	return c.Append(ctx, name, text)
