@@ -123,6 +123,9 @@ func (s *Store) Directory() string { return s.conf.Dir }
 // POP is how imapd.conf tells pop3d to behave.
 func (s *Store) POP() imapdconf.POP { return s.conf.POP }
 
+// Names is how login names and mailbox names are written.
+func (s *Store) Names() imapdconf.Names { return s.conf.Names }
+
 // name is the mailbox that a login name stands for.
 func (s *Store) name(mailbox string) (imapdconf.Name, error) {
 	if s.conf.POP.Subfolders {

@@ -11,7 +11,8 @@
 //	1 <uidvalidity> <next UID>
 //	<uid> <file name without flags>
 //
-// Files are in cur and new; what follows ":2," in a name are flags.
+// Files are in cur and new; what follows ":2," in a name are flags. Folders are
+// directories beside them, each a Maildir: ".Lists.Go" is Go in Lists (Maildir++).
 package maildir
 
 import (
@@ -47,7 +48,7 @@ type Message struct {
 
 // A Folder is a Maildir's messages in the order of their UIDs.
 type Folder struct {
-	UIDValidity uint32
+	UIDValidity uint32 // 0: there was no list
 	Next        uint32 // the next UID
 	Messages    []Message
 	Missing     int // listed messages whose files are gone: removed, most often
@@ -62,13 +63,43 @@ const maxLine = 8 << 10
 // Read reads the Maildir dir. Nobody should be changing it meanwhile. Files that
 // are not in the list yet, which no client has seen, get the next UIDs, the
 // oldest first.
-func Read(dir string) (*Folder, error) {
+func Read(dir string) (*Folder, error) { return read(dir, true) }
+
+// ReadFolder is Read for a folder, which may have no list: POP clients know
+// unique-ids of the inbox.
+func ReadFolder(dir string) (*Folder, error) { return read(dir, false) }
+
+// Folders lists the folders of the Maildir dir: names as IMAP has them, in
+// modified UTF-7 with a dot between levels, sorted. Each lies in dir/.NAME.
+func Folders(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("maildir: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		name, isFolder := strings.CutPrefix(e.Name(), ".")
+		if !isFolder || !e.IsDir() {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, e.Name(), "cur")); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func read(dir string, listed bool) (*Folder, error) {
 	files, err := list(dir)
 	if err != nil {
 		return nil, fmt.Errorf("maildir: %w", err)
 	}
 	f := &Folder{}
-	if err := f.readList(filepath.Join(dir, listName), files); err != nil {
+	err = f.readList(filepath.Join(dir, listName), files)
+	if errors.Is(err, fs.ErrNotExist) && !listed {
+		f.Next, err = 1, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("maildir: %w", err)
 	}
 	rest := make([]Message, 0, len(files))

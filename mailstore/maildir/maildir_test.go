@@ -73,6 +73,37 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestFolders: directories with a cur, in the order of their names; one that no
+// client has opened has no list, and its messages are numbered from 1.
+func TestFolders(t *testing.T) {
+	t.Parallel()
+	dir := newMaildir(t, "3 V5 N1\n")
+	for _, sub := range []string{".Lists.Go/cur", ".Lists.Go/new", ".Sent Items/cur", ".Sent Items/new", ".other/tmp", "Archive/cur"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, text := range map[string]string{".file": "x", ".Lists.Go/cur/1.a.host:2,S": "x"} {
+		if err := os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := maildir.Folders(dir)
+	if diff := cmp.Diff([]string{"Lists.Go", "Sent Items"}, names); diff != "" || err != nil {
+		t.Errorf("%v %s", err, diff)
+	}
+	got, err := maildir.ReadFolder(filepath.Join(dir, ".Lists.Go"))
+	if err != nil || got.UIDValidity != 0 || got.Next != 2 || len(got.Messages) != 1 || got.Messages[0].UID != 1 || !got.Messages[0].Flags.Seen {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := maildir.Read(filepath.Join(dir, ".Lists.Go")); err == nil {
+		t.Error("a Maildir without a list was read")
+	}
+	if _, err := maildir.Folders(filepath.Join(dir, "nowhere")); err == nil {
+		t.Error("no Maildir has folders")
+	}
+}
+
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for list, says := range map[string]string{
