@@ -23,9 +23,14 @@ const (
 	// works.
 	memoryBusy = 8 << 20
 
-	// memoryWorth is what must have been allocated since memory was given back
-	// for doing it again: a collection looks at everything that is in use.
+	// memoryWorth is what must have been allocated or freed since memory was given
+	// back for doing it again: a collection looks at everything that is in use.
 	memoryWorth = 4 << 20
+
+	// stacksWorth is how many goroutines must have ended since for it: their stacks
+	// are freed by a collection only. So many sessions that are parked have made
+	// room for 4 MiB at least, and allocate nothing any more.
+	stacksWorth = 256
 )
 
 // tendMemory sets the pace of collections, and returns memory to the system each
@@ -33,23 +38,25 @@ const (
 func tendMemory(ctx context.Context) {
 	look := time.NewTicker(memoryLook)
 	defer look.Stop()
-	given, last, set := uint64(0), allocated(), 0
+	var given, last usage
+	set := 0
 	for {
-		if percent := pace(inUse()); percent != set {
+		now := measureUsage()
+		if percent := pace(now.live); percent != set {
 			debug.SetGCPercent(percent)
 			set = percent
 		}
+		if now.quietSince(&last) && now.worthGiving(&given) {
+			debug.FreeOSMemory()
+			given = measureUsage()
+		}
+		given.goroutines = max(given.goroutines, now.goroutines)
+		last = now
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 		}
-		now := allocated()
-		if now-last < memoryBusy && now-given > memoryWorth {
-			debug.FreeOSMemory()
-			given = allocated()
-		}
-		last = now
 	}
 }
 
@@ -62,14 +69,30 @@ func pace(used uint64) int {
 	return int(max(100, min(100*heapFloor/used, math.MaxInt16)))
 }
 
-// allocated is the number of octets ever allocated.
-func allocated() uint64 { return readMetric("/gc/heap/allocs:bytes") }
+// usage is what the process has of memory.
+type usage struct {
+	allocated  uint64 // octets, ever
+	live       uint64 // found in use by the last collection
+	free       uint64 // not in use and not given back
+	goroutines uint64
+}
 
-// inUse is what the last collection found in use.
-func inUse() uint64 { return readMetric("/gc/heap/live:bytes") }
+func measureUsage() (u usage) {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/sched/goroutines:goroutines"},
+	}
+	metrics.Read(samples)
+	for i, value := range []*uint64{&u.allocated, &u.live, &u.free, &u.goroutines} {
+		*value = samples[i].Value.Uint64()
+	}
+	return u
+}
 
-func readMetric(name string) uint64 {
-	sample := []metrics.Sample{{Name: name}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
+// quietSince: little was done since last.
+func (u *usage) quietSince(last *usage) bool { return u.allocated-last.allocated < memoryBusy }
+
+// worthGiving: there is something to give back since given, when that was done.
+func (u *usage) worthGiving(given *usage) bool {
+	return u.allocated-given.allocated > memoryWorth || u.free > given.free+memoryWorth || u.goroutines+stacksWorth < given.goroutines
 }
