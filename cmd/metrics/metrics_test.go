@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
 	"github.com/kpopd/kpopd/auth/krb5"
 	"github.com/kpopd/kpopd/cmd/metrics"
 	"github.com/kpopd/kpopd/kpop"
@@ -112,6 +114,24 @@ func TestValues(t *testing.T) {
 	}
 	if age := got["kpopd_keytab_key_age_seconds"+aes]; age < 3600 || age > 3700 {
 		t.Error("age", age)
+	}
+}
+
+// TestNames: what promtool check metrics would say.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	families, err := busy().Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "kpopd_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
 	}
 }
 
