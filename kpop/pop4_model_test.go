@@ -352,19 +352,20 @@ func owned(t *testing.T) *cyrus.Store {
 
 // TestModelOfFolders plays random sessions of POP4 against the model, over
 // memory and over a Cyrus spool: the same answers, and the same folders, texts
-// and flags afterwards, however the session ended.
+// and flags afterwards, however the session ended. On the spool the session gives
+// its memory back at each wait.
 func TestModelOfFolders(t *testing.T) {
 	t.Parallel()
 	spool := owned(t)
 	memory := &memdrop.Store{}
-	over := func(s mailstore.Store) *rig {
+	over := func(s mailstore.Store, rest time.Duration) *rig {
 		r := newRig(t, newStore(), func(server *kpop.Server, p *kpop.Port) {
-			server.Store, p.POP4, server.Limits.BadCommands = s, true, 1000
+			server.Store, p.POP4, server.Limits.BadCommands, server.Limits.RestAfter = s, true, 1000, rest
 		})
 		r.level.Set(slog.LevelWarn)
 		return r
 	}
-	inMemory, onDisk := over(memory), over(spool)
+	inMemory, onDisk := over(memory, 0), over(spool, time.Microsecond)
 	run := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
