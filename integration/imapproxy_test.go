@@ -24,7 +24,6 @@ import (
 	"github.com/kpopd/kpopd/integration"
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus"
-	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapproxy"
 )
 
@@ -32,19 +31,11 @@ import (
 // with UIDs of the same numbers, those that want says.
 func removal(t *testing.T, r *integration.Realm, user string, text func(uid int) string, want ...int) cyrus.Removal {
 	t.Helper()
-	conf, err := imapdconf.Read(r.Path("imapd.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conf, store := lookAt(t, r)
 	name, err := conf.Names.ParseUserid(user)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := cyrus.Open(cyrus.Options{Config: conf, Mode: cyrus.ReadOnly, StateDir: filepath.Join(t.TempDir(), "state")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close() //nolint:errcheck // only read
 	d, err := store.Dump(t.Context(), user)
 	if err != nil {
 		t.Fatal(err)

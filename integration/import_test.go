@@ -94,18 +94,7 @@ func dovecotListing(t *testing.T, address string, more ...string) []string {
 		t.Fatal(err)
 	}
 	defer c.Close() //nolint:errcheck // at the test's end
-	all, err := c.lines("LIST")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids, err := c.lines("UIDL")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, id := range ids {
-		_, id, _ = strings.Cut(id, " ")
-		all[i] += " " + id
-	}
+	all := c.listing(t)
 	for _, step := range append(more, "QUIT") {
 		if _, err := c.say(step, "+OK"); err != nil {
 			t.Fatal(err)

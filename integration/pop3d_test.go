@@ -116,15 +116,10 @@ func (x *pop3dSite) login(service, user string) (*talk, error) {
 	return popPlain(x.addresses[service], user, "x", nil)
 }
 
-// listing is what pop3d says of a maildrop: "n octets unique-id".
-func (x *pop3dSite) listing(t *testing.T, service, user string) []string {
+// listing is "n octets unique-id" of each message of the session's maildrop.
+func (c *talk) listing(t *testing.T) []string {
 	t.Helper()
-	c, err := x.login(service, user)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close() //nolint:errcheck // at the test's end
-	sizes, err := c.lines("LIST")
+	all, err := c.lines("LIST")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +129,20 @@ func (x *pop3dSite) listing(t *testing.T, service, user string) []string {
 	}
 	for i, id := range ids {
 		_, id, _ = strings.Cut(id, " ")
-		sizes[i] += " " + id
+		all[i] += " " + id
 	}
+	return all
+}
+
+// listing is what pop3d says of a maildrop: "n octets unique-id".
+func (x *pop3dSite) listing(t *testing.T, service, user string) []string {
+	t.Helper()
+	c, err := x.login(service, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // at the test's end
+	sizes := c.listing(t)
 	if _, err := c.say("QUIT", "+OK"); err != nil {
 		t.Fatal(err)
 	}

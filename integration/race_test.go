@@ -411,6 +411,21 @@ func popSubjects(t *testing.T, r *integration.Realm, user string, book *ledger) 
 	return subjects
 }
 
+// lookAt opens a realm's spool as it is now, to be read only.
+func lookAt(t *testing.T, r *integration.Realm) (*imapdconf.Config, *cyrus.Store) {
+	t.Helper()
+	conf, err := imapdconf.Read(r.Path("imapd.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := cyrus.Open(cyrus.Options{Config: conf, Mode: cyrus.ReadOnly, StateDir: filepath.Join(t.TempDir(), "state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() }) //nolint:errcheck // only read
+	return conf, store
+}
+
 // cyrusClean has Cyrus's checkers and ours look at user's mailbox.
 func cyrusClean(t *testing.T, r *integration.Realm, user string) {
 	t.Helper()
@@ -426,15 +441,7 @@ func cyrusClean(t *testing.T, r *integration.Realm, user string) {
 			t.Errorf("mbexamine: %s", out)
 		}
 	}
-	conf, err := imapdconf.Read(r.Path("imapd.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := cyrus.Open(cyrus.Options{Config: conf, Mode: cyrus.ReadOnly, StateDir: filepath.Join(t.TempDir(), "state")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close() //nolint:errcheck // only read
+	_, store := lookAt(t, r)
 	faults, err := store.Check(t.Context(), user)
 	if err != nil {
 		t.Errorf("our check of %s: %v", user, err)

@@ -38,23 +38,33 @@ func (d *maildrop) Update(ctx context.Context, c mailstore.Changes) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
 	defer cancel()
-	if err := d.wake(); err != nil {
-		return err
-	}
-	m, x, err := d.reread(ctx, toChange)
+	ch, err := d.change(ctx, d.store.newChange)
 	if err != nil {
 		return err
 	}
-	defer m.release()
-	ch, err := d.store.newChange(m, x)
-	if err != nil {
-		return err
-	}
+	defer ch.m.release()
 	if err := d.collect(ctx, ch, c); err != nil {
 		return err
 	}
 	ch.x.header.LastLogin = d.lastLogin(ch.x.header.LastLogin)
 	return ch.commit(ctx)
+}
+
+// change locks the session's mailbox and begins a change of it.
+func (d *maildrop) change(ctx context.Context, begin func(*mailbox, *indexFile) (*change, error)) (*change, error) {
+	if err := d.wake(); err != nil {
+		return nil, err
+	}
+	m, x, err := d.reread(ctx, toChange)
+	if err != nil {
+		return nil, err
+	}
+	ch, err := begin(m, x)
+	if err != nil {
+		m.release()
+		return nil, err
+	}
+	return ch, nil
 }
 
 // collect goes through the index once and notes what becomes of its records.
@@ -204,18 +214,11 @@ func (d *maildrop) noteLogin(ctx context.Context) {
 }
 
 func (d *maildrop) date(ctx context.Context) error {
-	if err := d.wake(); err != nil {
-		return err
-	}
-	m, x, err := d.reread(ctx, toChange)
+	ch, err := d.change(ctx, d.store.headerChange)
 	if err != nil {
 		return err
 	}
-	defer m.release()
-	ch, err := d.store.headerChange(m, x)
-	if err != nil {
-		return err
-	}
+	defer ch.m.release()
 	ch.x.header.LastLogin = d.lastLogin(ch.x.header.LastLogin)
 	return ch.commit(ctx)
 }
