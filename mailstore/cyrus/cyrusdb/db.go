@@ -9,7 +9,8 @@
 //
 // A call opens the file, locks it, compares it with the path (a checkpoint
 // renames a new file into place), works, and lets go. Nothing is kept
-// between calls: the lock belongs to the open file, and Cyrus waits for it.
+// between calls, for the lock belongs to the open file and Cyrus waits for it;
+// Places may remember where something was found, not what.
 package cyrusdb
 
 import (
