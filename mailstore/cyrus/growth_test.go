@@ -49,7 +49,7 @@ func TestGrowth(t *testing.T) {
 		t.Errorf("listing makes %v allocations", per)
 	}
 	d.(mailstore.Rester).Rest()
-	if used := heapInUse() - before; used > 128<<10 {
+	if used := heapInUse() - before; used > 24<<10 { // 12 KiB are sums, by which what is read again is known
 		t.Errorf("a session at rest on 100,000 messages holds %d octets", used)
 	}
 	list() // it wakes up
