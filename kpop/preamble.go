@@ -7,6 +7,10 @@ import (
 	"github.com/kpopd/kpopd/auth"
 )
 
+// kpopMechanism is what logs and metrics call a login by ticket in a Preamble, let
+// in or refused.
+const kpopMechanism = "KPOP"
+
 // preamble proves the ticket; the Preamble has answered its own refusals.
 func (c *conn) preamble(ctx context.Context) (state, error) {
 	by := c.since.Add(c.terms.limits.LoginTimeout)
@@ -14,7 +18,7 @@ func (c *conn) preamble(ctx context.Context) (state, error) {
 	defer cancel()
 	id, err := c.port.Preamble(ctx, preambleConn{c.nc, c}, c.peer())
 	if err != nil {
-		c.refusedLogin(&auth.Identity{Mechanism: c.port.Name}, loginRefusal(err), err)
+		c.refusedLogin(&auth.Identity{Mechanism: kpopMechanism}, loginRefusal(err), err)
 		return nil, &ending{how: "preamble failed"}
 	}
 	if err := c.raw.SetDeadline(by); err != nil { // the Preamble may have set others

@@ -142,7 +142,7 @@ func TestStatsAndMetrics(t *testing.T) {
 	})
 	for start, least := range map[string]float64{
 		`kpopd_logins_total{listener="pop3s",mechanism="USER",refusal="",result="ok"}`: 1,
-		`kpopd_logins_total{listener="kpop",mechanism="kpop",refusal="KP-`:             1,
+		`kpopd_logins_total{listener="kpop",mechanism="KPOP",refusal="KP-`:             1,
 		`kpopd_messages_retrieved_total`:                                               1,
 		`kpopd_octets_total{kind="deleted"}`:                                           50,
 		`kpopd_octets_total{kind="retrieved"}`:                                         50,
