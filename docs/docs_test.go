@@ -163,7 +163,7 @@ func newReader(t *testing.T) *reader {
 		"mail.example.org", "localhost", "example.org", "realm.test", "EXAMPLE.ORG", "REALM.TEST",
 		"/etc/ssl/mail-ca.pem", realm.Path("ca.pem"), "/etc/ssl/kpopd.pem", realm.Path("server.pem"), "/etc/ssl/private/kpopd.key", realm.Path("server.key"),
 		"/etc/kpopd/kpopd.toml", realm.Path("kpopd.toml"), "/etc/kpopd/kpopd.keytab", realm.Path("server.keytab"), "/etc/krb5.conf", realm.Path("krb5.conf"),
-		"/etc/imapd.conf", realm.Path("imapd.conf"), "/var/lib/kpopd", realm.Path("state"),
+		"/etc/imapd.conf", realm.Path("imapd.conf"), "/var/lib/kpopd", realm.Path("state"), "/run/kpopd", realm.Path("state"), "seconds=20", "seconds=1",
 		"~/", r.home+"/",
 	)
 	r.stubs(t, bin)
@@ -181,8 +181,20 @@ func newReader(t *testing.T) *reader {
 	}
 	r.write(t, filepath.Join(r.home, "alice.password"), password, 0o600)
 	r.write(t, filepath.Join(r.home, "message"), "Subject: hello\r\n\r\nGood morning.\r\n", 0o600)
+	r.watchable(t)
 	r.uninstall(t)
 	return r
+}
+
+// watchable gives the daemon, from its next start on, the socket for profiles.
+func (r *reader) watchable(t *testing.T) {
+	t.Helper()
+	path := r.realm.Path("kpopd.toml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write(t, path, string(b)+"\n[control]\npprof = \""+r.realm.Path("state/pprof.sock")+"\"\n", 0o600)
 }
 
 // uninstall takes away what installing is to make.
@@ -220,9 +232,24 @@ exec ` + bin + `/kpop "$@" $config $ports`,
 		"fetchmail":  `exec /usr/bin/fetchmail -f "$HOME/.fetchmailrc" --nosyslog --pidfile "$HOME/fetchmail.pid" --idfile "$HOME/fetchids" "$@"`,
 		"mpop":       `exec /usr/bin/mpop -C "$HOME/.mpoprc" "$@"`,
 		"logger":     `exit 0`,
+		"go":         `HOME=` + os.Getenv("HOME") + ` exec ` + goTool(t) + ` "$@"`,
 	} {
 		r.write(t, filepath.Join(r.home, "bin", name), "#!/bin/bash\n"+text+"\n", 0o700)
 	}
+}
+
+// goTool is Go's own command, which has made its pprof already: it does that when it
+// is first asked, and takes longer than a reader's command may.
+func goTool(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), path, "tool", "-n", "pprof").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
 }
 
 func (r *reader) write(t *testing.T, path, text string, mode os.FileMode) {
