@@ -3,6 +3,7 @@ package cyrus
 import (
 	"context"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -82,4 +83,33 @@ func TestAppendMessageAllocates(t *testing.T) {
 	if per := testing.AllocsPerRun(200, read); per > 0 {
 		t.Errorf("a message makes %v allocations", per)
 	}
+}
+
+// When many directories are open already a message is opened by its path, and what
+// a maildrop gives back is had again.
+func TestOpenDirectoriesAreBounded(t *testing.T) {
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "Subject: a\r\n\r\nb\r\n")
+	d := open(t, s, "alice")
+	read := func() {
+		t.Helper()
+		if b, _, ok, err := d.AppendMessage(nil, 1, 1<<10); err != nil || !ok || !strings.HasPrefix(string(b), "Subject: a") {
+			t.Fatal(string(b), ok, err)
+		}
+	}
+	s.open.left.Store(0)
+	read()
+	if d.open != nil {
+		t.Error("a directory is open beyond the budget")
+	}
+	s.open.left.Store(1)
+	read()
+	if left := s.open.left.Load(); left != 0 || d.open == nil {
+		t.Errorf("%d left, open %v", left, d.open != nil)
+	}
+	d.Rest()
+	if left := s.open.left.Load(); left != 1 {
+		t.Errorf("%d left after a rest", left)
+	}
+	read()
 }

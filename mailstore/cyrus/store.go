@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -65,7 +66,25 @@ type Store struct {
 	plain    sizeMemo
 	places   cyrusdb.Places
 	blocks   sync.Pool // *[]byte of blockSize
+	open     budget    // of directories that maildrops keep open
 }
+
+// openDirectories bounds the directories kept open by busy sessions: with one for
+// each, ten thousand would need twice as many descriptors as they have sockets.
+const openDirectories = 1024
+
+// A budget counts what may be had so often at a time.
+type budget struct{ left atomic.Int32 }
+
+func (b *budget) take() bool {
+	if b.left.Add(-1) >= 0 {
+		return true
+	}
+	b.left.Add(1)
+	return false
+}
+
+func (b *budget) give() { b.left.Add(1) }
 
 // How long locks of other programs are waited for. At login a client is
 // waiting for its greeting; at QUIT its deletions are worth more patience.
@@ -98,6 +117,7 @@ func Open(o Options) (*Store, error) {
 	if s.stateDir == "" {
 		s.stateDir = filepath.Join(o.Config.Dir, "kpop")
 	}
+	s.open.left.Store(openDirectories)
 	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.holds.dir = filepath.Join(s.stateDir, "locks")
 	s.holds.by = make(map[uint64]Held)
