@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -123,8 +124,14 @@ func (p *proxied) read(c net.Conn) {
 	p.give(accepted{conn: told})
 }
 
-// readHeader takes the header and not an octet more.
-func readHeader(c net.Conn) (net.Conn, error) {
+// readHeader takes the header and not an octet more. A panic of the library costs
+// this connection only.
+func readHeader(c net.Conn) (told net.Conn, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			told, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
 	if err := c.SetReadDeadline(time.Now().Add(headerTime)); err != nil {
 		return nil, err
 	}
