@@ -94,35 +94,46 @@ func functions(dir string, files []string) (names []string) {
 }
 
 // slice is how long a target runs between two looks at its CPU time: Go's own
-// bound is of wall time, which says nothing on a busy machine.
-const slice = 30 * time.Second
+// bound is of wall time, which says nothing on a busy machine. Each begins with
+// reading the corpus, which takes a minute there; one shorter than shortest may end
+// before that.
+const (
+	slice    = 4 * time.Minute
+	shortest = 10 * time.Second
+)
 
 // Run gives a target its time. The inputs found stay in Dir for the next campaign;
-// a failing one is in the package's testdata/fuzz, where go test replays it.
+// a failing one is in the package's testdata/fuzz, where go test replays it. When ctx
+// ends the result tells how far it came.
 func (c *Campaign) Run(ctx context.Context, t Target) (Result, error) {
 	r := Result{Target: t}
 	for r.CPU < c.Each && r.Fault == "" {
-		out, used, err := c.once(ctx, t, min(slice, c.Each-r.CPU))
+		out, used, err := c.once(ctx, t, c.next(c.Each-r.CPU))
+		inputs, corpus := progress(out)
+		r.CPU, r.Inputs, r.Corpus = r.CPU+used, r.Inputs+inputs, max(r.Corpus, corpus)
 		if ctx.Err() != nil {
 			return r, ctx.Err()
 		}
-		inputs, corpus := progress(out)
-		r.CPU, r.Inputs, r.Corpus = r.CPU+used, r.Inputs+inputs, max(r.Corpus, corpus)
 		var failed *exec.ExitError
 		switch {
 		case errors.As(err, &failed):
 			r.Fault = tail(out, 4000)
 		case err != nil:
 			return r, err
-		case inputs == 0:
+		case r.Inputs == 0:
 			return r, fmt.Errorf("%s %s tried nothing:\n%s", t.Package, t.Name, tail(out, 2000))
 		}
 	}
 	return r, nil
 }
 
+// next is the length of a slice when so much CPU time is left.
+func (c *Campaign) next(left time.Duration) time.Duration {
+	return min(slice, max(left/time.Duration(c.Workers), min(shortest, c.Each)))
+}
+
 func (c *Campaign) once(ctx context.Context, t Target, long time.Duration) (out []byte, used time.Duration, err error) {
-	cmd := command(ctx, t.binary, "-test.run", "^$", "-test.fuzz", "^"+t.Name+"$", "-test.fuzztime", max(long, time.Second).String(),
+	cmd := command(ctx, t.binary, "-test.run", "^$", "-test.fuzz", "^"+t.Name+"$", "-test.fuzztime", long.String(),
 		"-test.fuzzcachedir", filepath.Join(c.Dir, "corpus", t.Package), "-test.parallel", strconv.Itoa(c.Workers))
 	cmd.Dir = t.dir
 	out, err = cmd.CombinedOutput()

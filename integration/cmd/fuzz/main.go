@@ -66,7 +66,9 @@ func play(ctx context.Context, c *fuzzing.Campaign, document string) error {
 		fmt.Printf("%d of %d: %s %s ", n+1, len(targets), t.Package, t.Name)
 		r, err := c.Run(ctx, t)
 		if ctx.Err() != nil {
-			fmt.Println("interrupted")
+			fmt.Println("interrupted after", r.Inputs, "inputs")
+			results = append(results, r)
+			document = "" // nor does this part
 			break
 		}
 		if err != nil {
