@@ -129,6 +129,23 @@ func newCorpus(o Options) corpus {
 	return c
 }
 
+// keep leaves out the maildrops that no scenario wants.
+func (c *corpus) keep(chosen []scenario) {
+	wanted := map[string]bool{}
+	for _, s := range chosen {
+		wanted[s.mail(c).name] = true
+	}
+	all := []*group{&c.poll, &c.big, &c.small, &c.huge, &c.dele, &c.idle, &c.mail}
+	for i := range c.lists {
+		all = append(all, &c.lists[i])
+	}
+	for _, g := range all {
+		if !wanted[g.name] {
+			g.users = 0
+		}
+	}
+}
+
 func (c *corpus) groups() []group {
 	return append([]group{c.poll, c.big, c.small, c.huge, c.dele, c.idle, c.mail}, c.lists...)
 }

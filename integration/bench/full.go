@@ -11,26 +11,26 @@ func fullScenarios() []scenario {
 
 func loginScenarios() []scenario {
 	return []scenario{
-		{name: "GSSAPI login, clear, 1 client", unit: "session", figures: all, run: logins(1, 400, false)},
-		{name: ownLogin, unit: "session", figures: all, goals: cpuGoal(best, 0.22), run: logins(8, 1500, false)},
-		{name: "GSSAPI login, clear, 32 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), run: logins(32, 1500, false)},
-		{name: "GSSAPI login, TLS, 1 client", unit: "session", figures: all, run: logins(1, 100, true)},
-		{name: "GSSAPI login, TLS, 8 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), run: logins(8, 500, true)},
-		{name: "GSSAPI login, TLS, 32 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), run: logins(32, 500, true)},
-		{name: "KPOP login, 8 clients", unit: "session", figures: all, only: "kpopd", goals: cpuGoal(ownLogin, 0.90), run: kpopLogins(8, 1500)},
-		{name: "poll storm, clear, 16 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), run: polls(16, 1500, false)},
+		{name: "GSSAPI login, clear, 1 client", unit: "session", figures: all, mail: pollMail, run: logins(1, 400, false)},
+		{name: ownLogin, unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: logins(8, 1500, false)},
+		{name: "GSSAPI login, clear, 32 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: logins(32, 1500, false)},
+		{name: "GSSAPI login, TLS, 1 client", unit: "session", figures: all, mail: pollMail, run: logins(1, 100, true)},
+		{name: "GSSAPI login, TLS, 8 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), mail: pollMail, run: logins(8, 500, true)},
+		{name: "GSSAPI login, TLS, 32 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), mail: pollMail, run: logins(32, 500, true)},
+		{name: "KPOP login, 8 clients", unit: "session", figures: all, only: "kpopd", goals: cpuGoal(ownLogin, 0.90), mail: pollMail, run: kpopLogins(8, 1500)},
+		{name: "poll storm, clear, 16 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: polls(16, 1500, false)},
 		{
-			name: "poll storm, clear, 64 clients", unit: "session", figures: all, run: polls(64, 1500, false),
+			name: "poll storm, clear, 64 clients", unit: "session", figures: all, mail: pollMail, run: polls(64, 1500, false),
 			goals: []goal{{figure: cpuTime, of: best, most: 0.22}, {figure: p99, of: best, most: 0.37}},
 		},
-		{name: "poll storm, TLS, 16 clients", unit: "session", figures: all, run: polls(16, 500, true)},
+		{name: "poll storm, TLS, 16 clients", unit: "session", figures: all, mail: pollMail, run: polls(16, 500, true)},
 	}
 }
 
 func largeScenarios() []scenario {
 	large := func(name string, most float64, f transfer) scenario {
 		f.of = bigMail
-		return scenario{name: "RETR 1 MiB, " + name, unit: "MB", figures: all, goals: cpuGoal(best, most), run: f.run}
+		return scenario{name: "RETR 1 MiB, " + name, mail: f.of, unit: "MB", figures: all, goals: cpuGoal(best, most), run: f.run}
 	}
 	huge := transfer{of: hugeMail, sessions: 1, n: 2, batch: 1}
 	secret := huge
@@ -42,15 +42,15 @@ func largeScenarios() []scenario {
 		large("TLS, one by one", 0.30, transfer{sessions: 1, n: 60, batch: 1, secure: true}),
 		large("TLS, pipelined", 0.30, transfer{sessions: 1, n: 200, batch: 8, secure: true}),
 		large("TLS, 8 sessions pipelined", 0.30, transfer{sessions: 8, n: 25, batch: 8, secure: true}),
-		{name: "RETR 200 MiB, clear", unit: "MB", figures: all, goals: cpuGoal(best, 0.25), run: huge.run},
-		{name: "RETR 200 MiB, TLS", unit: "MB", figures: all, run: secret.run},
+		{name: "RETR 200 MiB, clear", unit: "MB", figures: all, goals: cpuGoal(best, 0.25), mail: hugeMail, run: huge.run},
+		{name: "RETR 200 MiB, TLS", unit: "MB", figures: all, mail: hugeMail, run: secret.run},
 	}
 }
 
 func smallScenarios() []scenario {
 	small := func(name string, goals []goal, f transfer) scenario {
 		f.of, f.messages = smallMail, true
-		return scenario{name: "RETR 4 KiB, " + name, unit: "message", figures: all, goals: goals, run: f.run}
+		return scenario{name: "RETR 4 KiB, " + name, mail: f.of, unit: "message", figures: all, goals: goals, run: f.run}
 	}
 	tops := transfer{of: list(1), sessions: 1, n: 10_000, batch: 100, top: true, messages: true}
 	slow := tops
@@ -61,33 +61,33 @@ func smallScenarios() []scenario {
 		small("clear, 8 sessions pipelined", cpuGoal("mdbox", 0.45), transfer{sessions: 8, n: 2500, batch: 50}),
 		small("TLS, one by one", nil, transfer{sessions: 1, n: 100, batch: 1, secure: true}),
 		small("TLS, pipelined", cpuGoal("mdbox", 0.45), transfer{sessions: 1, n: 20_000, batch: 50, secure: true}),
-		{name: "TOP n 0, one by one", unit: "message", figures: all, run: slow.run},
-		{name: "TOP n 0, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.70), run: tops.run},
+		{name: "TOP n 0, one by one", unit: "message", figures: all, mail: tops.of, run: slow.run},
+		{name: "TOP n 0, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.70), mail: tops.of, run: tops.run},
 	}
 }
 
 func listScenarios() []scenario {
 	return []scenario{
-		{name: "STAT, LIST, UIDL on 1,000", unit: "session", figures: all, run: listings(list(0), 20)},
-		{name: "STAT, LIST, UIDL on 10,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.33), run: listings(list(1), 20)},
-		{name: "STAT, LIST, UIDL on 100,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.35), run: listings(list(2), 4)},
+		{name: "STAT, LIST, UIDL on 1,000", unit: "session", figures: all, mail: list(0), run: listings(list(0), 20)},
+		{name: "STAT, LIST, UIDL on 10,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.33), mail: list(1), run: listings(list(1), 20)},
+		{name: "STAT, LIST, UIDL on 100,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.35), mail: list(2), run: listings(list(2), 4)},
 		{
-			name: "login and STAT on 100,000", unit: "session", figures: all, run: looks(list(2), 10),
+			name: "login and STAT on 100,000", unit: "session", figures: all, mail: list(2), run: looks(list(2), 10),
 			goals: []goal{{figure: cpuTime, of: "GSSAPI login, clear, 1 client", more: growth}},
 		},
 		{
-			name: "DELE of 10,000 and QUIT", unit: "session", figures: all, run: deletions,
+			name: "DELE of 10,000 and QUIT", unit: "session", figures: all, mail: deleMail, run: deletions,
 			goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}},
 		},
-		{name: "LMTP, 4 KiB, 1 client", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), run: deliveries(1, 300)},
-		{name: "LMTP, 4 KiB, 8 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), run: deliveries(8, 800)},
+		{name: "LMTP, 4 KiB, 1 client", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), mail: sentMail, run: deliveries(1, 300)},
+		{name: "LMTP, 4 KiB, 8 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), mail: sentMail, run: deliveries(8, 800)},
 	}
 }
 
 func idleScenarios() []scenario {
 	idle := func(name string, n int, secure bool, rounds int, most float64) scenario {
 		return scenario{
-			name: name, unit: "session", figures: []figure{memory}, rounds: rounds, run: idles(n, secure),
+			name: name, unit: "session", figures: []figure{memory}, rounds: rounds, mail: idleMail, run: idles(n, secure),
 			goals: []goal{{figure: memory, most: most}},
 		}
 	}

@@ -29,7 +29,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // the client shall not stand in the way
 	began := time.Now()
-	w, err := build(ctx, o)
+	w, err := build(ctx, o, chosen)
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,12 @@ type scenario struct {
 	only    string // the one server that can; empty: all
 	rounds  int    // at most; 0: as many as the run has
 	goals   []goal
+	mail    maildrops
 	run     func(t *trial) error
 }
+
+// maildrops are those that a scenario works on.
+type maildrops func(*corpus) *group
 
 // A figure is one of those that a trial gives.
 type figure string
@@ -226,7 +230,7 @@ func (s *session) poll(g group, replies []int, messages int) error {
 
 // A transfer is one kind of fetching.
 type transfer struct {
-	of       func(*corpus) group
+	of       maildrops
 	sessions int
 	n        int // messages in each session
 	batch    int // commands sent at once
@@ -313,7 +317,7 @@ func (f transfer) units(lengths []int, sessions int) float64 {
 }
 
 // listings are sessions that ask for everything but messages.
-func listings(of func(*corpus) group, n int) func(*trial) error {
+func listings(of maildrops, n int) func(*trial) error {
 	return func(t *trial) error {
 		g := of(&t.w.corpus)
 		ready, err := proofs(t.w.tickets[g.name], n, true)
@@ -346,7 +350,7 @@ func listings(of func(*corpus) group, n int) func(*trial) error {
 }
 
 // looks are sessions that ask for STAT only, on a large maildrop.
-func looks(of func(*corpus) group, n int) func(*trial) error {
+func looks(of maildrops, n int) func(*trial) error {
 	return func(t *trial) error {
 		ready, err := proofs(t.w.tickets[of(&t.w.corpus).name], n, true)
 		if err != nil {
@@ -414,10 +418,10 @@ func scenarios(size Size) []scenario {
 	switch size {
 	case Tiny:
 		return []scenario{
-			{name: "GSSAPI login, clear, 4 clients", unit: "session", figures: all, run: logins(4, 12, false)},
+			{name: "GSSAPI login, clear, 4 clients", unit: "session", figures: all, mail: pollMail, run: logins(4, 12, false)},
 			{
 				name: "RETR 4 KiB, clear, pipelined", unit: "message", figures: all,
-				run: transfer{of: smallMail, sessions: 1, n: 200, batch: 50, messages: true}.run,
+				mail: smallMail, run: transfer{of: smallMail, sessions: 1, n: 200, batch: 50, messages: true}.run,
 			},
 		}
 	case Quick:
@@ -426,11 +430,15 @@ func scenarios(size Size) []scenario {
 	return fullScenarios()
 }
 
-func bigMail(c *corpus) group   { return c.big }
-func smallMail(c *corpus) group { return c.small }
-func hugeMail(c *corpus) group  { return c.huge }
+func pollMail(c *corpus) *group  { return &c.poll }
+func bigMail(c *corpus) *group   { return &c.big }
+func smallMail(c *corpus) *group { return &c.small }
+func hugeMail(c *corpus) *group  { return &c.huge }
+func deleMail(c *corpus) *group  { return &c.dele }
+func idleMail(c *corpus) *group  { return &c.idle }
+func sentMail(c *corpus) *group  { return &c.mail }
 
-func list(i int) func(*corpus) group { return func(c *corpus) group { return c.lists[i] } }
+func list(i int) maildrops { return func(c *corpus) *group { return &c.lists[i] } }
 
 const ownLogin = "GSSAPI login, clear, 8 clients"
 
@@ -438,18 +446,18 @@ func cpuGoal(of string, most float64) []goal { return []goal{{figure: cpuTime, o
 
 func quickScenarios() []scenario {
 	return []scenario{
-		{name: ownLogin, unit: "session", figures: all, goals: cpuGoal(best, 0.22), run: logins(8, 600, false)},
-		{name: "GSSAPI login, TLS, 8 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), run: logins(8, 250, true)},
-		{name: "KPOP login, 8 clients", unit: "session", figures: all, only: "kpopd", goals: cpuGoal(ownLogin, 0.90), run: kpopLogins(8, 600)},
-		{name: "poll storm, 16 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), run: polls(16, 600, false)},
-		{name: "RETR 1 MiB, clear, 2 sessions pipelined", unit: "MB", figures: all, goals: cpuGoal(best, 0.25), run: transfer{of: bigMail, sessions: 2, n: 64, batch: 8}.run},
-		{name: "RETR 1 MiB, TLS, pipelined", unit: "MB", figures: all, goals: cpuGoal(best, 0.30), run: transfer{of: bigMail, sessions: 1, n: 64, batch: 8, secure: true}.run},
-		{name: "RETR 4 KiB, clear, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.45), run: transfer{of: smallMail, sessions: 1, n: 6000, batch: 50, messages: true}.run},
-		{name: "RETR 4 KiB, TLS, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.45), run: transfer{of: smallMail, sessions: 1, n: 6000, batch: 50, messages: true, secure: true}.run},
-		{name: "TOP n 0, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.70), run: transfer{of: list(1), sessions: 1, n: 4000, batch: 100, messages: true, top: true}.run},
-		{name: "STAT, LIST, UIDL on 10,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.33), run: listings(list(1), 20)},
-		{name: "DELE of 2,000 and QUIT", unit: "session", figures: all, goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}}, run: deletions},
-		{name: "LMTP, 4 KiB, 4 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), run: deliveries(4, 300)},
-		{name: "500 idle sessions, clear", unit: "session", figures: []figure{memory}, rounds: 1, only: "kpopd", goals: []goal{{figure: memory, most: 8}}, run: idles(500, false)},
+		{name: ownLogin, unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: logins(8, 600, false)},
+		{name: "GSSAPI login, TLS, 8 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), mail: pollMail, run: logins(8, 250, true)},
+		{name: "KPOP login, 8 clients", unit: "session", figures: all, only: "kpopd", goals: cpuGoal(ownLogin, 0.90), mail: pollMail, run: kpopLogins(8, 600)},
+		{name: "poll storm, 16 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: polls(16, 600, false)},
+		{name: "RETR 1 MiB, clear, 2 sessions pipelined", unit: "MB", figures: all, goals: cpuGoal(best, 0.25), mail: bigMail, run: transfer{of: bigMail, sessions: 2, n: 64, batch: 8}.run},
+		{name: "RETR 1 MiB, TLS, pipelined", unit: "MB", figures: all, goals: cpuGoal(best, 0.30), mail: bigMail, run: transfer{of: bigMail, sessions: 1, n: 64, batch: 8, secure: true}.run},
+		{name: "RETR 4 KiB, clear, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.45), mail: smallMail, run: transfer{of: smallMail, sessions: 1, n: 6000, batch: 50, messages: true}.run},
+		{name: "RETR 4 KiB, TLS, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.45), mail: smallMail, run: transfer{of: smallMail, sessions: 1, n: 6000, batch: 50, messages: true, secure: true}.run},
+		{name: "TOP n 0, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.70), mail: list(1), run: transfer{of: list(1), sessions: 1, n: 4000, batch: 100, messages: true, top: true}.run},
+		{name: "STAT, LIST, UIDL on 10,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.33), mail: list(1), run: listings(list(1), 20)},
+		{name: "DELE of 2,000 and QUIT", unit: "session", figures: all, goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}}, mail: deleMail, run: deletions},
+		{name: "LMTP, 4 KiB, 4 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), mail: sentMail, run: deliveries(4, 300)},
+		{name: "500 idle sessions, clear", unit: "session", figures: []figure{memory}, rounds: 1, only: "kpopd", goals: []goal{{figure: memory, most: 8}}, mail: idleMail, run: idles(500, false)},
 	}
 }

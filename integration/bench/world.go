@@ -52,9 +52,10 @@ type World struct {
 	lengths map[string]lengths   // as above
 }
 
-// build makes servers and mail. What it has made is ended by close, also when it
+// build makes servers, and the mail that the scenarios want. What it has made is
+// ended by close, also when it
 // fails.
-func build(ctx context.Context, o Options) (*World, error) {
+func build(ctx context.Context, o Options, chosen []scenario) (*World, error) {
 	raiseLimits()
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -62,6 +63,7 @@ func build(ctx context.Context, o Options) (*World, error) {
 	}
 	o.Dir = dir
 	w := &World{options: o, corpus: newCorpus(o), tickets: map[string][]*ticket{}, lengths: map[string]lengths{}}
+	w.corpus.keep(chosen)
 	steps := []func(context.Context) error{w.makeRealm, w.makeServers, w.fill, w.fetchTickets, w.start, w.verify}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
