@@ -1,6 +1,7 @@
 package kpop
 
 import (
+	"fmt"
 	"io"
 	"slices"
 
@@ -66,7 +67,7 @@ func (t *transaction) measureSurrogate(n mailstore.Number) (int64, error) {
 		return 0, err
 	}
 	defer m.Close()
-	r := surrogate.NewReader(io.LimitReader(m, m.Stored()))
+	r := surrogate.NewReader(wholly(m))
 	var count mimepart.Counter
 	if _, err := io.Copy(&count, r); err != nil {
 		return 0, err
@@ -125,12 +126,34 @@ func (t *transaction) sendSurrogate(n mailstore.Number, size int64, cut *topCutt
 	defer m.Close()
 	t.greetMessage(size)
 	d := dotWriter{c: t.conn}
-	if err := t.copyText(surrogate.NewReader(io.LimitReader(m, m.Stored())), &d, cut); err != nil {
+	if err := t.copyText(surrogate.NewReader(wholly(m)), &d, cut); err != nil {
 		t.warn("message cut short", n, err)
 		return &ending{how: "message cut short"}
 	}
 	t.finish(n, &d, size)
 	return nil
+}
+
+// A wholeReader reads a message up to what it said it has. One that ends before
+// that has changed under us: errShort, and not an end.
+type wholeReader struct {
+	m    mailstore.Message
+	left int64
+}
+
+func wholly(m mailstore.Message) *wholeReader { return &wholeReader{m, m.Stored()} }
+
+// Read implements io.Reader.
+func (r *wholeReader) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.m.Read(p[:min(r.left, int64(len(p)))])
+	r.left -= int64(n)
+	if err == io.EOF && r.left > 0 { //nolint:errorlint // readers give io.EOF itself
+		err = fmt.Errorf("kpop: %w by %d octets", errShort, r.left)
+	}
+	return n, err
 }
 
 func (t *transaction) copyText(r io.Reader, d *dotWriter, cut *topCutter) error {

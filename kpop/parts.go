@@ -55,7 +55,7 @@ func (p *pop4) text(n mailstore.Number) (io.Reader, io.Closer, error) {
 	if err != nil {
 		return nil, nil, p.refuse("open", n, err)
 	}
-	var r io.Reader = io.LimitReader(m, m.Stored())
+	var r io.Reader = wholly(m)
 	if foreign {
 		r = surrogate.NewReader(r)
 	}

@@ -25,6 +25,7 @@ type memStore struct {
 	appends bool   // drops are Appenders
 	files   string // messages are FileMessages in this directory
 	short   bool   // messages end one octet early
+	shrinks bool   // messages are whole once, then end after their last line but one
 	update  func(mailstore.Changes) error
 	rests   atomic.Int64
 	opened  atomic.Int64 // maildrops open now
@@ -89,7 +90,7 @@ func (s *memStore) Open(_ context.Context, mailbox string, _ mailstore.Holder) (
 	}
 	box.held = true
 	s.opened.Add(1)
-	d := &memDrop{store: s, box: box, messages: slices.Clone(box.messages)}
+	d := &memDrop{store: s, box: box, messages: slices.Clone(box.messages), opened: map[mailstore.Number]bool{}}
 	for _, m := range d.messages {
 		d.octets += m.size
 	}
@@ -119,6 +120,7 @@ type memDrop struct {
 	box      *memBox
 	messages []memMessage
 	octets   int64
+	opened   map[mailstore.Number]bool // before
 }
 
 func (d *memDrop) Len() int               { return len(d.messages) }
@@ -137,6 +139,10 @@ func (d *memDrop) Open(n mailstore.Number) (mailstore.Message, error) {
 	if d.store.short {
 		m.size++
 	}
+	if d.store.shrinks && d.opened[n] {
+		m.Reader = bytes.NewReader(stored.text[:bytes.LastIndexByte(stored.text[:len(stored.text)-1], '\n')+1])
+	}
+	d.opened[n] = true
 	if d.store.files == "" {
 		return m, nil
 	}

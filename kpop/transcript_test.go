@@ -85,6 +85,8 @@ func configure(t *testing.T, s *kpop.Server, p *kpop.Port, key, value string) {
 		s.Trace = func(string, netAddr) bool { return true }
 	case "reader yes":
 		store.appends = false
+	case "messages shrink":
+		store.appends, store.shrinks = false, true
 	case "maildrop held":
 		store.boxes["alice"].held = true
 	case "maildrop damaged":
