@@ -26,7 +26,7 @@ type Directory struct {
 	group      *group
 	limits     Limits
 	log        *slog.Logger
-	panicked   func(value any, stack []byte)
+	told       func(value any, stack []byte) // of faults; nil: nobody
 
 	byUser, byPrincipal, byHost *template
 
@@ -44,15 +44,12 @@ func New(o Options) (*Directory, error) {
 	if len(o.Connect.Servers) == 0 {
 		return nil, errors.New("ldapdir: no servers")
 	}
-	d := &Directory{search: o.Search, attributes: o.Attributes, limits: o.Limits.orDefaults(), log: o.Log, panicked: o.Panicked}
+	d := &Directory{search: o.Search, attributes: o.Attributes, limits: o.Limits.orDefaults(), log: o.Log, told: o.Panicked}
 	if d.log == nil {
 		d.log = slog.Default()
 	}
 	if o.Observe == nil {
 		o.Observe = func(string, string, time.Duration, error) {}
-	}
-	if d.panicked == nil {
-		d.panicked = func(any, []byte) {}
 	}
 	if o.Attributes.Mailbox == "" {
 		return nil, errors.New("ldapdir: no mailbox attribute")
@@ -75,6 +72,14 @@ func New(o Options) (*Directory, error) {
 	}
 	d.pool, d.cache = newPool(d.dialer, d.limits), newCache(o.Cache.orDefaults())
 	return d, nil
+}
+
+// panicked notes a fault that was caught.
+func (d *Directory) panicked(value any, stack []byte) {
+	d.log.Error("panic", "in", "ldapdir: asking a server", "value", fmt.Sprint(value), "stack", string(stack))
+	if d.told != nil {
+		d.told(value, stack)
+	}
 }
 
 // prepareSearch parses what Search says.

@@ -423,6 +423,21 @@ func TestPanicIsTold(t *testing.T) {
 	}
 }
 
+// TestPanicOfTheLibrary: go-ldap catches what happens in its own goroutines and
+// says so in an error only.
+func TestPanicOfTheLibrary(t *testing.T) {
+	t.Parallel()
+	o := options(newFake(t).url())
+	o.Connect.Bind = func(context.Context, *ldap.Conn, string) error {
+		return errors.New("ldap: recovered panic in reader: fell over")
+	}
+	var told atomic.Int64
+	o.Panicked = func(any, []byte) { told.Add(1) }
+	if got := find(t, open(t, o), "alice"); got != "temporary" || told.Load() == 0 {
+		t.Errorf("%s, told %d times", got, told.Load())
+	}
+}
+
 func TestResultCodes(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]string{32: "permanent", 50: "permanent", 10: "permanent", 8: "permanent", 51: "temporary", 52: "temporary", 1: "temporary", 80: "temporary", 3: "temporary"} {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -111,7 +112,13 @@ func (s *server) connect(ctx context.Context, bind Bind) (*session, error) {
 
 // secure puts TLS on, at once or after the StartTLS operation. go-ldap's own
 // StartTLS would put TLS above the guard, where it can check nothing.
-func (s *server) secure(ctx context.Context, raw net.Conn) (net.Conn, error) {
+func (s *server) secure(ctx context.Context, raw net.Conn) (secured net.Conn, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p, debug.Stack())
+			secured, err = nil, fmt.Errorf("panic: %v", p)
+		}
+	}()
 	if s.tls == nil {
 		return raw, nil
 	}

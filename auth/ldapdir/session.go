@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -21,6 +22,9 @@ type session struct {
 	reused bool // it has served before: its server may have dropped it since
 }
 
+// caughtByLibrary is what go-ldap says of a fault in its own goroutines.
+const caughtByLibrary = "ldap: recovered panic"
+
 // do runs operations with ctx's deadline on the connection: go-ldap knows no
 // contexts. A panic over what the server sent becomes an error.
 func (s *session) do(ctx context.Context, operation func(*ldap.Conn) error) (err error) {
@@ -31,9 +35,10 @@ func (s *session) do(ctx context.Context, operation func(*ldap.Conn) error) (err
 	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // it is being given up
 	defer func() {
 		if p := recover(); p != nil {
-			stack := debug.Stack()
-			s.server.panicked(p, stack)
-			err = fmt.Errorf("%w: panic: %v\n%s", errConnection, p, stack)
+			s.server.panicked(p, debug.Stack())
+			err = fmt.Errorf("%w: panic: %v", errConnection, p)
+		} else if err != nil && strings.Contains(err.Error(), caughtByLibrary) {
+			s.server.panicked(err, nil) // its stack is lost
 		}
 		if !stop() && err == nil {
 			err = fmt.Errorf("%w: %w", errConnection, ctx.Err())

@@ -68,7 +68,7 @@ func Build(c *config.Config, log *slog.Logger) (*Daemon, error) {
 func BuildObserved(c *config.Config, log *slog.Logger, hooks Hooks) (*Daemon, error) {
 	d := &Daemon{Config: c, Log: log, hooks: hooks, Limiter: limiter(c.Guesses), Tickets: limiter(c.Guesses)}
 	var err error
-	if d.Store, err = openStore(c, log, hooks.LockWait); err != nil {
+	if d.Store, err = openStore(c, log, hooks); err != nil {
 		return nil, err
 	}
 	if err := d.join(); err != nil {

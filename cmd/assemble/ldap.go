@@ -64,6 +64,7 @@ func (d *Daemon) ldapBind() ldapdir.Bind {
 	case "gssapi":
 		return gssbind.New(gssbind.Options{
 			Principal: d.service(), Realm: d.Profile.DefaultRealm(), Keytab: d.Keytab.Current, Config: d.Profile.Client,
+			Log: d.Log, Panicked: d.hooks.Panicked,
 		}).Bind
 	case "simple":
 		return ldapdir.Simple(c.BindDN, c.PasswordFile)

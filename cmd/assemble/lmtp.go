@@ -24,7 +24,7 @@ func (d *Daemon) LMTP() *lmtp.Server {
 	c := d.Config.LMTP
 	return &lmtp.Server{
 		Hostname: d.Config.Hostname, Store: d.Deliverer(), Recipient: d.Recipient, TempDir: d.Config.StateDir,
-		OverQuotaRejects: c.OverQuota == "reject", Log: d.Log,
+		OverQuotaRejects: c.OverQuota == "reject", Log: d.Log, Panicked: d.hooks.Panicked,
 		Limits: lmtp.Limits{Message: c.Message, Recipients: c.Recipients, Connections: c.Connections, Timeout: c.Timeout},
 	}
 }

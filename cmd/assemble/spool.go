@@ -3,7 +3,6 @@ package assemble
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/cmd/config"
@@ -14,10 +13,10 @@ import (
 // OpenStore gives the maildrops of the spool; what kpopd cannot serve of Cyrus's
 // options, or has in its own file, is logged by name.
 func OpenStore(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
-	return openStore(c, log, nil)
+	return openStore(c, log, Hooks{})
 }
 
-func openStore(c *config.Config, log *slog.Logger, waited func(time.Duration)) (*cyrus.Store, error) {
+func openStore(c *config.Config, log *slog.Logger, hooks Hooks) (*cyrus.Store, error) {
 	spool, err := SpoolConfig(c)
 	if err != nil {
 		return nil, err
@@ -32,7 +31,10 @@ func openStore(c *config.Config, log *slog.Logger, waited func(time.Duration)) (
 	if err != nil {
 		return nil, err
 	}
-	return cyrus.Open(cyrus.Options{Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log, LockWaited: waited, Remover: remover})
+	return cyrus.Open(cyrus.Options{
+		Config: spool, StateDir: c.StateDir, Mode: modes[c.Spool.Mode], Log: log, Remover: remover,
+		LockWaited: hooks.LockWait, Panicked: hooks.Panicked,
+	})
 }
 
 // OpenSpool is OpenStore for the operator's commands: a folder may be named as

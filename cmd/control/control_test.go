@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -50,7 +52,12 @@ func echo(_ context.Context, r control.Request) (any, error) {
 
 func TestAsk(t *testing.T) {
 	t.Parallel()
-	path := serve(t, &control.Server{Handlers: map[string]control.Handler{control.Kick: echo}})
+	var told atomic.Int64
+	path := serve(t, &control.Server{Handlers: map[string]control.Handler{control.Kick: echo}, Panicked: func(value any, stack []byte) {
+		if told.Add(1); value != "fell over" || !bytes.Contains(stack, []byte("echo")) {
+			t.Errorf("told of %v at\n%s", value, stack)
+		}
+	}})
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info, err)
 	}
@@ -72,6 +79,9 @@ func TestAsk(t *testing.T) {
 		case c.want != "" && (!errors.Is(err, control.ErrRefused) || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%.80v gives %v", c.request, err)
 		}
+	}
+	if told.Load() != 1 {
+		t.Errorf("told of %d faults", told.Load())
 	}
 }
 

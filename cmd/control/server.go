@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type Handler func(context.Context, Request) (any, error)
 type Server struct {
 	Handlers map[string]Handler // by command
 	Log      *slog.Logger
+
+	// Panicked is told of each fault that was caught, with the stack; nil: nobody.
+	Panicked func(value any, stack []byte)
 
 	// Allowed says which users are heard beside root; nil: the process's own.
 	Allowed func(uid uint32) bool
@@ -123,7 +127,11 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn) (result any, err e
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.Log.Error("control: panic", "command", r.Command, "panic", fmt.Sprint(p))
+			stack := debug.Stack()
+			s.Log.Error("panic", "in", "control: "+r.Command, "value", fmt.Sprint(p), "stack", string(stack))
+			if s.Panicked != nil {
+				s.Panicked(p, stack)
+			}
 			result, err = nil, errors.New("fault in kpopd; see its log")
 		}
 	}()

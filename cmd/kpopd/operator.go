@@ -24,7 +24,7 @@ func (d *daemon) serveOperator(ctx context.Context) (wait func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		s := &control.Server{Log: d.Log, Handlers: map[string]control.Handler{
+		s := &control.Server{Log: d.Log, Panicked: d.metrics.Panicked, Handlers: map[string]control.Handler{
 			control.Who: d.who, control.Kick: d.kick, control.Stats: d.stats, control.Reload: d.askReload, control.Trace: d.trace,
 			control.Ready: func(context.Context, control.Request) (any, error) { return struct{}{}, d.ready() },
 		}}

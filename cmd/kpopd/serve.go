@@ -46,7 +46,8 @@ func serve(ctx context.Context, file string, c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	listeners, err := sockets.Open(c.Listen, inherited, l.Log)
+	m := metrics.New(version)
+	listeners, err := sockets.Open(c.Listen, inherited, l.Log, m.Panicked)
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func serve(ctx context.Context, file string, c *config.Config) (err error) {
 	if err := giveUpRoot(c, l); err != nil {
 		return err
 	}
-	d, err := build(file, c, l)
+	d, err := build(file, c, l, m)
 	if err != nil {
 		return err
 	}
@@ -102,8 +103,7 @@ func giveUpRoot(c *config.Config, l *logs.Logs) error {
 	return nil
 }
 
-func build(file string, c *config.Config, l *logs.Logs) (*daemon, error) {
-	m := metrics.New(version)
+func build(file string, c *config.Config, l *logs.Logs, m *metrics.Metrics) (*daemon, error) {
 	built, err := assemble.BuildObserved(c, l.Log, assemble.Hooks{KDC: m.KDC, LDAP: m.LDAP, LockWait: m.LockWait, Panicked: m.Panicked})
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ func (m *Metrics) sessionCounters() {
 	m.ofPort = newMemo(func(port string) portCounters {
 		return portCounters{m.connections.WithLabelValues(port), m.sessions.WithLabelValues(port), m.loggedIn.WithLabelValues(port)}
 	})
-	m.panics = m.counter("panics_total", "Faults of kpopd that were caught: each ended one session, login or question to a directory.").WithLabelValues()
+	m.panics = m.counter("panics_total", "Faults of kpopd that were caught: each ended one session, delivery, login, or question to a directory or an operator's to us.").WithLabelValues()
 }
 
 func (m *Metrics) loginCounters() {

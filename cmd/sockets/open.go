@@ -29,8 +29,9 @@ func Inherited() (map[string][]net.Listener, error) {
 }
 
 // Open opens every listener of c before the first client is served, by name; one
-// may have several sockets. What is inherited is not opened again.
-func Open(c config.Listeners, inherited map[string][]net.Listener, log *slog.Logger) (map[string][]net.Listener, error) {
+// may have several sockets. What is inherited is not opened again. panicked is
+// Proxied's.
+func Open(c config.Listeners, inherited map[string][]net.Listener, log *slog.Logger, panicked func(value any, stack []byte)) (map[string][]net.Listener, error) {
 	out := map[string][]net.Listener{}
 	fail := func(err error) (map[string][]net.Listener, error) {
 		return nil, errors.Join(err, Close(out), Close(inherited))
@@ -53,7 +54,7 @@ func Open(c config.Listeners, inherited map[string][]net.Listener, log *slog.Log
 		for _, l := range list {
 			log.Info("listening", "port", name, "address", l.Addr(), "protocol", c[name].Protocol)
 			if trusted := c[name].Proxies(); len(trusted) > 0 {
-				l = Proxied(l, trusted, log.With("listener", name))
+				l = Proxied(l, trusted, log.With("listener", name), panicked)
 			}
 			out[name] = append(out[name], l)
 		}

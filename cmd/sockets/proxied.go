@@ -28,10 +28,11 @@ const (
 // Proxied gives the connections of l with the client's address out of the PROXY
 // protocol's header, version 1 or 2, where the peer is one of trusted; such a
 // peer must send one. All others are taken as they are: whatever they send is
-// theirs, and no header.
-func Proxied(l net.Listener, trusted []netip.Prefix, log *slog.Logger) net.Listener {
+// theirs, and no header. panicked, unless it is nil, is told of each fault over a
+// header that was caught, with the stack.
+func Proxied(l net.Listener, trusted []netip.Prefix, log *slog.Logger, panicked func(value any, stack []byte)) net.Listener {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &proxied{Listener: l, trusted: trusted, log: log, ctx: ctx, cancel: cancel, accepted: make(chan accepted), slots: make(chan struct{}, headerMost)}
+	p := &proxied{Listener: l, trusted: trusted, log: log, panicked: panicked, ctx: ctx, cancel: cancel, accepted: make(chan accepted), slots: make(chan struct{}, headerMost)}
 	go p.accept()
 	return p
 }
@@ -45,6 +46,7 @@ type proxied struct {
 	net.Listener
 	trusted  []netip.Prefix
 	log      *slog.Logger
+	panicked func(value any, stack []byte)
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
 	accepted chan accepted
@@ -114,7 +116,7 @@ func (p *proxied) trusts(remote net.Addr) bool {
 func (p *proxied) read(c net.Conn) {
 	defer func() { <-p.slots }()
 	stop := context.AfterFunc(p.ctx, func() { _ = c.Close() })
-	told, err := readHeader(c)
+	told, err := p.readHeader(c)
 	stop()
 	if err != nil {
 		p.log.Warn("no PROXY header from a trusted proxy; connection closed", "proxy", c.RemoteAddr().String(), "error", err)
@@ -126,10 +128,15 @@ func (p *proxied) read(c net.Conn) {
 
 // readHeader takes the header and not an octet more. A panic of the library costs
 // this connection only.
-func readHeader(c net.Conn) (told net.Conn, err error) {
+func (p *proxied) readHeader(c net.Conn) (told net.Conn, err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			told, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		if v := recover(); v != nil {
+			stack := debug.Stack()
+			p.log.Error("panic", "in", "sockets: reading a PROXY header", "value", fmt.Sprint(v), "stack", string(stack))
+			if p.panicked != nil {
+				p.panicked(v, stack)
+			}
+			told, err = nil, fmt.Errorf("panic: %v", v)
 		}
 	}()
 	if err := c.SetReadDeadline(time.Now().Add(headerTime)); err != nil {

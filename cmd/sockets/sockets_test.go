@@ -35,7 +35,7 @@ func proxied(t *testing.T, trusted string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := sockets.Proxied(inner, []netip.Prefix{netip.MustParsePrefix(trusted)}, slog.New(slog.DiscardHandler))
+	l := sockets.Proxied(inner, []netip.Prefix{netip.MustParsePrefix(trusted)}, slog.New(slog.DiscardHandler), nil)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -51,6 +51,37 @@ func proxied(t *testing.T, trusted string) string {
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-over })
 	return inner.Addr().String()
+}
+
+// A brittle connection falls over when it is read.
+type brittle struct{ net.Conn }
+
+func (brittle) Read([]byte) (int, error) { panic("fell over") }
+
+type brittleListener struct{ net.Listener }
+
+func (l brittleListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return brittle{c}, err
+}
+
+// TestPanicOverAHeader ends that connection, and is told with its stack.
+func TestPanicOverAHeader(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 1)
+	l := sockets.Proxied(brittleListener{inner}, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, slog.New(slog.DiscardHandler),
+		func(value any, stack []byte) { told <- fmt.Sprintf("%v\n%s", value, stack) })
+	t.Cleanup(func() { _ = l.Close() })
+	if got := talk(t, inner.Addr().String(), "PROXY UNKNOWN\r\n"); got != "" {
+		t.Errorf("the client was sent %q", got)
+	}
+	if got := <-told; !strings.HasPrefix(got, "fell over\n") || !strings.Contains(got, "brittle.Read") {
+		t.Errorf("told of %s", got)
+	}
 }
 
 func talk(t *testing.T, address, text string) string {
@@ -125,7 +156,7 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := sockets.Open(ls, map[string][]net.Listener{"a": {inherited}}, log)
+	open, err := sockets.Open(ls, map[string][]net.Listener{"a": {inherited}}, log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +164,7 @@ func TestOpen(t *testing.T) {
 		t.Error(open)
 	}
 	taken := config.Listeners{"c": {Address: inherited.Addr().String(), Protocol: "pop3"}}
-	if _, err := sockets.Open(taken, nil, log); err == nil || !strings.Contains(err.Error(), "listen.c") {
+	if _, err := sockets.Open(taken, nil, log, nil); err == nil || !strings.Contains(err.Error(), "listen.c") {
 		t.Error(err)
 	}
 	if err := sockets.Close(open); err != nil {
@@ -143,7 +174,7 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sockets.Open(ls, map[string][]net.Listener{"pop": {stray}}, log); err == nil || !strings.Contains(err.Error(), `no [listen.pop]`) {
+	if _, err := sockets.Open(ls, map[string][]net.Listener{"pop": {stray}}, log, nil); err == nil || !strings.Contains(err.Error(), `no [listen.pop]`) {
 		t.Error(err)
 	}
 }

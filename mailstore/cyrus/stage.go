@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -96,11 +97,13 @@ func (s *Store) parse(t *staged, arrived time.Time) (err error) {
 	defer func() {
 		// A parser's slip must not lose the message, nor another session.
 		if slip := recover(); slip != nil {
-			s.log.Error("message could not be parsed", "panic", slip)
+			stack := debug.Stack()
+			s.log.Error("panic", "in", "cyrus: parsing a message", "value", fmt.Sprint(slip), "stack", string(stack))
+			s.panicked(slip, stack)
 			t.parsed, err = bodycache.Record{SentDate: uint32(arrived.Unix()), GMTime: uint32(arrived.Unix())}, nil
 		}
 	}()
-	t.parsed, err = bodycache.Build(text, o)
+	t.parsed, err = s.build(text, o)
 	if errors.Is(err, bodycache.ErrDistrusted) {
 		err = nil
 	}

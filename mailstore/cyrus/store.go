@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore"
+	"github.com/kpopd/kpopd/mailstore/cyrus/bodycache"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
@@ -46,6 +47,10 @@ type Options struct {
 	// was waited for; nil: nobody.
 	LockWaited func(time.Duration)
 
+	// Panicked is told of each fault over a message's text that was caught, with
+	// the stack; nil: nobody.
+	Panicked func(value any, stack []byte)
+
 	// Location is the zone in which Cyrus runs: the day of a Date field is
 	// stored as its midnight there. Nil: time.Local.
 	Location *time.Location
@@ -60,6 +65,8 @@ type Store struct {
 	now      func() time.Time
 	location *time.Location
 	waited   func(time.Duration)
+	panicked func(value any, stack []byte)
+	build    func(text []byte, o bodycache.Options) (bodycache.Record, error)
 	stateDir string
 	holds    holds
 	disk     disk
@@ -103,13 +110,17 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.New("cyrus: no configuration")
 	}
 	s := &Store{
-		conf: o.Config, mode: o.Mode, remover: o.Remover, log: o.Log, now: o.Now, location: o.Location, waited: o.LockWaited, stateDir: o.StateDir,
+		conf: o.Config, mode: o.Mode, remover: o.Remover, log: o.Log, now: o.Now, location: o.Location,
+		waited: o.LockWaited, panicked: o.Panicked, build: bodycache.Build, stateDir: o.StateDir,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.panicked == nil {
+		s.panicked = func(any, []byte) {}
 	}
 	if s.location == nil {
 		s.location = time.Local

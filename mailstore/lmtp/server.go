@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +47,10 @@ type Server struct {
 	Limits Limits
 	Log    *slog.Logger // nil: none
 
+	// Panicked is told of each fault that was caught, with the stack: it ended one
+	// connection. nil: nobody.
+	Panicked func(value any, stack []byte)
+
 	once    sync.Once
 	smtp    *smtp.Server
 	crowd   crowd
@@ -68,7 +73,7 @@ func (s *Server) prepare() {
 		s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = s.Limits.Message, s.Limits.Recipients
 		// Lines and silence are bounded by conn, which knows a message from a command.
 		s.smtp.MaxLineLength, s.smtp.ReadTimeout, s.smtp.WriteTimeout = 0, 0, s.Limits.Timeout
-		s.smtp.ErrorLog = protocolLog{s.Log}
+		s.smtp.ErrorLog = protocolLog{s.Log, s.Panicked}
 	})
 }
 
@@ -119,9 +124,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // A protocolLog takes what go-smtp says.
-type protocolLog struct{ log *slog.Logger }
+type protocolLog struct {
+	log      *slog.Logger
+	panicked func(value any, stack []byte)
+}
 
+// Printf is also how go-smtp tells of a panic that it has caught: the peer, the
+// value and the stack.
 func (p protocolLog) Printf(format string, v ...any) {
+	if strings.HasPrefix(format, "panic serving") && len(v) == 3 {
+		stack, _ := v[2].([]byte)
+		p.log.Error("panic", "in", "lmtp", "remote", fmt.Sprint(v[0]), "value", fmt.Sprint(v[1]), "stack", string(stack))
+		if p.panicked != nil {
+			p.panicked(v[1], stack)
+		}
+		return
+	}
 	p.log.Error("LMTP connection failed", "error", fmt.Sprintf(format, v...))
 }
 

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -372,7 +373,12 @@ func TestBrokenOff(t *testing.T) {
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	s := newStore()
-	network, address := serve(t, &lmtp.Server{Store: s})
+	var told atomic.Int64
+	network, address := serve(t, &lmtp.Server{Store: s, Panicked: func(value any, stack []byte) {
+		if told.Add(1); value != "in the store" || !bytes.Contains(stack, []byte("Deliver")) {
+			t.Errorf("told of %v at\n%s", value, stack)
+		}
+	}})
 	c := dial(t, network, address)
 	c.play(greeting + `
 		C: MAIL FROM:<a@b.test>
@@ -389,6 +395,9 @@ func TestPanic(t *testing.T) {
 	`)
 	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("the connection goes on: %v", err)
+	}
+	if told.Load() != 1 {
+		t.Errorf("told of %d faults", told.Load())
 	}
 	dial(t, network, address).play(greeting)
 }

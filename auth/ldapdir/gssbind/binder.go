@@ -3,6 +3,8 @@ package gssbind
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,6 +27,12 @@ type Options struct {
 	Service string        // of the LDAP server; empty: ldap
 	AuthzID string        // u:name or dn:..., when it is not the principal's own
 	Renew   time.Duration // a ticket is used no longer; zero: one hour
+
+	Log *slog.Logger // nil: slog.Default()
+
+	// Panicked is told of each fault over a KDC's answer that was caught, with
+	// the stack; the bind it met has failed. nil: nobody is.
+	Panicked func(value any, stack []byte)
 }
 
 // A Binder binds connections; its Bind is an ldapdir.Bind.
@@ -50,6 +58,9 @@ func New(o Options) *Binder {
 	}
 	if o.Renew == 0 {
 		o.Renew = time.Hour
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
 	}
 	return &Binder{options: o, tickets: map[string]*ticket{}}
 }
@@ -103,6 +114,7 @@ func (b *Binder) ticket(ctx context.Context, target string) (t *ticket, kept boo
 func (b *Binder) obtain(target string) (t *ticket, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			b.panicked(p, debug.Stack())
 			t, err = nil, fmt.Errorf("gssbind: %s: panic: %v", target, p)
 		}
 	}()
@@ -123,6 +135,13 @@ func (b *Binder) obtain(target string) (t *ticket, err error) {
 	defer b.mu.Unlock()
 	b.tickets[target] = t
 	return t, nil
+}
+
+func (b *Binder) panicked(value any, stack []byte) {
+	b.options.Log.Error("panic", "in", "gssbind: reading a KDC's answer", "value", fmt.Sprint(value), "stack", string(stack))
+	if b.options.Panicked != nil {
+		b.options.Panicked(value, stack)
+	}
 }
 
 // forget drops a ticket unless it was replaced already.
