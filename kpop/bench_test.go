@@ -51,12 +51,19 @@ func BenchmarkRetr(b *testing.B) {
 	}
 }
 
-// BenchmarkRetrFile: scan, and let the kernel send.
+// BenchmarkRetrFile: the kernel sends, after a search for dots or knowing them.
 func BenchmarkRetrFile(b *testing.B) {
-	store := newStore().fill("alice", strings.Repeat(benchLine, 10<<20/len(benchLine)))
-	store.toFiles(b, "alice")
-	c := benchLogin(b, store, nil)
-	bench(b, c, "RETR 1\r\n", replyLength(c, "RETR 1\r\n"))
+	for _, size := range []int{64 << 10, 128 << 10, 256 << 10, 1 << 20, 10 << 20} {
+		for name, forget := range map[string]bool{"searched": true, "known": false} {
+			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, name), func(b *testing.B) {
+				store := newStore().fill("alice", strings.Repeat(benchLine, size/len(benchLine)))
+				store.toFiles(b, "alice")
+				store.forget = forget
+				c := benchLogin(b, store, nil)
+				bench(b, c, "RETR 1\r\n", replyLength(c, "RETR 1\r\n"))
+			})
+		}
+	}
 }
 
 // BenchmarkLegacy compares, for a client with and without UTF8, a message that

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strconv"
 
 	"github.com/kpopd/kpopd/mailstore"
@@ -191,113 +190,6 @@ func (t *transaction) sendOpen(m mailstore.Message, d *dotWriter, cut *topCutter
 		}
 	}
 	return t.wrErr
-}
-
-// sendsFiles says whether the kernel can copy from a file to the client.
-func (c *conn) sendsFiles() bool { return c.direct != nil }
-
-const (
-	// rangeMost is the most that the kernel is asked to send at once: the write
-	// deadline is renewed for each.
-	rangeMost = 1 << 20
-	// rangeLeast is the least that is worth a system call of its own.
-	rangeLeast = outSize / 16
-)
-
-// sendFile looks for dots block by block and lets the kernel send what lies
-// between them: scanning is cheaper than copying to the socket.
-// BenchmarkRetrFile shows what it buys.
-func (t *transaction) sendFile(m mailstore.FileMessage, d *dotWriter, block []byte) error {
-	file, size := m.File(), m.Stored()
-	from, lineBegins := int64(0), true // from is the first octet that was not sent
-	for at := int64(0); at < size && t.wrErr == nil; {
-		part := block[:min(size-at, int64(len(block)))]
-		if _, err := file.ReadAt(part, at); err != nil {
-			return fmt.Errorf("kpop: %w at octet %d: %w", errShort, at, err)
-		}
-		b := fileBlock{file: file, at: at, octets: part}
-		for rest := part; ; {
-			i := dottedLine(rest, lineBegins)
-			if i < 0 {
-				break
-			}
-			dot := at + int64(len(part)-len(rest)+i)
-			if err := t.sendRange(b, from, dot, d); err != nil {
-				return err
-			}
-			t.putString(".")
-			from, rest, lineBegins = dot, rest[i+1:], false
-		}
-		lineBegins = part[len(part)-1] == '\n'
-		at += int64(len(part))
-		if at-from >= rangeMost || at == size {
-			if err := t.sendRange(b, from, at, d); err != nil {
-				return err
-			}
-			from = at
-		}
-	}
-	d.inLine = !lineBegins
-	return t.wrErr
-}
-
-// dottedLine is where the next line that begins with a dot begins; -1: nowhere.
-func dottedLine(p []byte, lineBegins bool) int {
-	if lineBegins && len(p) > 0 && p[0] == '.' {
-		return 0
-	}
-	if i := indexLineDot(p); i >= 0 {
-		return i + 1
-	}
-	return -1
-}
-
-// A fileBlock is the part of a file that was read last.
-type fileBlock struct {
-	file   *os.File
-	at     int64
-	octets []byte
-}
-
-// sendRange sends the octets from..to of the file, of which the block may hold
-// the end: by way of the output buffer when they are few, else by the kernel.
-func (t *transaction) sendRange(b fileBlock, from, to int64, d *dotWriter) error {
-	if from >= b.at && to-from < rangeLeast {
-		t.put(b.octets[from-b.at : to-b.at])
-		d.octets += to - from
-		return t.wrErr
-	}
-	if err := t.flush(); err != nil {
-		return err
-	}
-	for from < to {
-		sent, err := t.sendSome(b.file, from, to)
-		from += sent
-		d.octets += sent
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sendSome lets the kernel send until the deadline. A client that took anything
-// meanwhile is slow, not gone: the rest goes out under a new one.
-func (t *transaction) sendSome(file *os.File, from, to int64) (int64, error) {
-	if _, err := file.Seek(from, io.SeekStart); err != nil {
-		return 0, fmt.Errorf("kpop: seek: %w", err)
-	}
-	t.limitWrite()
-	sent, err := t.tcp.ReadFrom(&io.LimitedReader{R: file, N: to - from})
-	t.sent.Add(sent)
-	switch {
-	case err == nil && sent == 0:
-		return 0, fmt.Errorf("kpop: %w at octet %d", errShort, from)
-	case err != nil && (sent == 0 || !errors.Is(err, os.ErrDeadlineExceeded)):
-		t.wrErr = err
-		return sent, err
-	}
-	return sent, nil
 }
 
 // refuse logs why a message cannot be had and says so to the client.

@@ -26,6 +26,7 @@ type memStore struct {
 	files   string // messages are FileMessages in this directory
 	short   bool   // messages end one octet early
 	shrinks bool   // messages are whole once, then end after their last line but one
+	forget  bool   // FileMessages keep no dots
 	update  func(mailstore.Changes) error
 	rests   atomic.Int64
 	opened  atomic.Int64 // maildrops open now
@@ -44,6 +45,7 @@ type memMessage struct {
 	text      []byte
 	size      int64
 	canonical bool
+	dots      *[]int64 // nil: not known
 }
 
 func newStore() *memStore { return &memStore{boxes: map[string]*memBox{}, appends: true} }
@@ -56,7 +58,7 @@ func (s *memStore) fill(mailbox string, messages ...string) *memStore {
 	for _, m := range messages {
 		box.next++
 		sent := normal([]byte(m))
-		box.messages = append(box.messages, memMessage{box.next, []byte(m), int64(len(sent)), string(sent) == m})
+		box.messages = append(box.messages, memMessage{box.next, []byte(m), int64(len(sent)), string(sent) == m, nil})
 	}
 	s.boxes[mailbox] = box
 	return s
@@ -147,7 +149,10 @@ func (d *memDrop) Open(n mailstore.Number) (mailstore.Message, error) {
 		return m, nil
 	}
 	f, err := os.Open(filepath.Join(d.store.files, strconv.Itoa(int(n))))
-	return fileText{m, f}, err
+	if d.store.forget {
+		d.messages[n-1].dots = nil
+	}
+	return fileText{m, f, &d.messages[n-1].dots}, err
 }
 
 func (d *memDrop) Update(_ context.Context, c mailstore.Changes) error {
@@ -210,11 +215,20 @@ func (m *memText) Close() error    { return nil }
 type fileText struct {
 	*memText
 	file *os.File
+	dots **[]int64
 }
 
 func (m fileText) Read(p []byte) (int, error) { return io.ReadFull(m.file, p) }
 func (m fileText) File() *os.File             { return m.file }
 func (m fileText) Close() error               { return m.file.Close() }
+func (m fileText) NoteDots(at []int64)        { *m.dots = &at }
+
+func (m fileText) Dots() ([]int64, bool) {
+	if *m.dots == nil {
+		return nil, false
+	}
+	return **m.dots, true
+}
 
 // toFiles writes the mailbox's messages into files of their own.
 func (s *memStore) toFiles(t testing.TB, mailbox string) {

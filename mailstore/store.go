@@ -84,10 +84,26 @@ type Message interface {
 }
 
 // A FileMessage is a Message that lies in one file from its first octet.
+//
+// Its dots are where in the file lines begin with one, ascending: what
+// byte-stuffing doubles (RFC 1939 section 3). A store may remember them from one
+// opening of the file to the next, as long as nobody has changed it.
 type FileMessage interface {
 	Message
 	File() *os.File
+
+	// Dots are all the dots of the file as it is; ok is false when they are not
+	// known, or the file's last line has no end.
+	Dots() (at []int64, ok bool)
+
+	// NoteDots tells the store the dots, at most MostDots, after the whole file
+	// was read and its last line has its end. The store keeps the slice.
+	NoteDots(at []int64)
 }
+
+// MostDots is how many dots of a message are worth remembering: one has hardly
+// any, and among many there is little for the kernel to send at once.
+const MostDots = 16
 
 // An Appender is a Maildrop that can read a whole small message into a buffer
 // of the caller's without a descriptor that outlives the call.

@@ -19,6 +19,7 @@ import (
 
 // A message is one file. The kernel may send from it.
 type message struct {
+	dottedFile
 	file      *os.File
 	stored    int64
 	canonical bool
@@ -40,8 +41,9 @@ func (d *maildrop) Open(n mailstore.Number) (mailstore.Message, error) {
 	if err != nil {
 		return nil, err
 	}
+	size := int64(d.list.sizes[n-1])
 	f := os.NewFile(uintptr(fd), d.messagePath(int(n-1)))
-	return &message{file: f, stored: int64(d.list.sizes[n-1]), canonical: d.canonical(n)}, nil
+	return &message{d.store.dots.file(fd, size), f, size, d.canonical(n)}, nil
 }
 
 // AppendMessage implements mailstore.Appender: a small message costs three

@@ -254,15 +254,19 @@ func (d *maildrop) measureFile(i int) (oddSize, error) {
 	defer unix.Close(fd)
 	pooled := d.store.blocks.Get().(*[]byte)
 	defer d.store.blocks.Put(pooled)
-	if err := o.measure(fd, *pooled); err != nil {
+	file := d.store.dots.file(fd, o.stored)
+	lines := lineCounter{last: '\n', dots: &dotList{}}
+	if err := o.measure(fd, *pooled, &lines); err != nil {
 		return o, fmt.Errorf("cyrus: %s: %w: %w", d.messagePath(i), mailstore.ErrTemporary, err)
+	}
+	if !lines.dots.many && lines.last == '\n' {
+		file.NoteDots(lines.dots.at)
 	}
 	return o, nil
 }
 
 // measure reads the message in fd through.
-func (o *oddSize) measure(fd int, block []byte) error {
-	var lines lineCounter
+func (o *oddSize) measure(fd int, block []byte, lines *lineCounter) error {
 	var scan mailstore.EightBitScan
 	for left := o.stored; left > 0; {
 		b := block[:min(left, int64(len(block)))]
@@ -279,12 +283,17 @@ func (o *oddSize) measure(fd int, block []byte) error {
 
 // A lineCounter counts what RETR adds to a message (RFC 1939 section 11).
 type lineCounter struct {
-	bare int64 // line feeds without a carriage return
-	last byte
+	bare int64    // line feeds without a carriage return
+	last byte     // the last octet; a line feed before the first
+	dots *dotList // nil: nobody asks for them
 }
 
 func (c *lineCounter) count(b []byte) {
+	c.dots.advance(len(b))
 	for len(b) > 0 {
+		if b[0] == '.' && c.last == '\n' {
+			c.dots.add(len(b))
+		}
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
 			c.last = b[len(b)-1]

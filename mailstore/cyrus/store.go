@@ -71,6 +71,7 @@ type Store struct {
 	holds    holds
 	disk     disk
 	plain    sizeMemo
+	dots     dotMemo
 	places   cyrusdb.Places
 	blocks   sync.Pool // *[]byte of blockSize
 	open     budget    // of directories that maildrops keep open
@@ -128,6 +129,7 @@ func Open(o Options) (*Store, error) {
 	if s.stateDir == "" {
 		s.stateDir = filepath.Join(o.Config.Dir, "kpop")
 	}
+	s.dots.now = time.Now // not o.Now: it is compared with times of files
 	s.open.left.Store(openDirectories)
 	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.holds.dir = filepath.Join(s.stateDir, "locks")
