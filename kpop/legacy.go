@@ -127,8 +127,7 @@ func (t *transaction) sendSurrogate(n mailstore.Number, size int64, cut *topCutt
 	t.greetMessage(size)
 	d := dotWriter{c: t.conn}
 	if err := t.copyText(surrogate.NewReader(wholly(m)), &d, cut); err != nil {
-		t.warn("message cut short", n, err)
-		return &ending{how: "message cut short"}
+		return t.cutShort(n, err)
 	}
 	t.finish(n, &d, size)
 	return nil

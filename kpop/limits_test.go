@@ -155,6 +155,10 @@ func TestClientTakesNoOutput(t *testing.T) {
 	if store.opened.Load() != 0 {
 		t.Error("the maildrop is still held")
 	}
+	eventually(t, "log", func() bool { return strings.Contains(r.log.String(), `end="client takes no output"`) })
+	if strings.Contains(r.log.String(), "level=WARN") {
+		t.Errorf("the operator is warned of a client:\n%s", r.log)
+	}
 }
 
 // TestSlowClientIsServed: who takes a little at a time keeps the connection,

@@ -41,7 +41,7 @@ func (c *conn) readLimited(limit func(line []byte) int) ([]byte, error) {
 			return trimEnd(line), nil
 		}
 		if c.first && c.w-c.r >= 2 {
-			if end := foreign(c.in[c.r:c.w]); end != nil {
+			if end := c.foreign(c.in[c.r:c.w]); end != nil {
 				return nil, end
 			}
 		}

@@ -90,8 +90,7 @@ func (p *pop4) sendPart(n mailstore.Number, part *mimepart.Part) error {
 	p.greetMessage(part.Octets)
 	d := dotWriter{c: p.conn}
 	if err := p.copyText(io.LimitReader(r, part.Length), &d, nil); err != nil {
-		p.warn("message cut short", n, fmt.Errorf("kpop: part %s: %w", part.Name(), err))
-		return &ending{how: "message cut short"}
+		return p.cutShort(n, fmt.Errorf("kpop: part %s: %w", part.Name(), err))
 	}
 	p.finish(n, &d, part.Octets)
 	return nil

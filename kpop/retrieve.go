@@ -80,10 +80,7 @@ func (t *transaction) send(n mailstore.Number, size int64, cut *topCutter) error
 	t.greetMessage(size)
 	d := dotWriter{c: t.conn}
 	if err := t.sendOpen(m, &d, cut); err != nil {
-		// The reply has begun: only a lost connection tells the client that
-		// what it has is not the message.
-		t.warn("message cut short", n, err)
-		return &ending{how: "message cut short"}
+		return t.cutShort(n, err)
 	}
 	t.finish(n, &d, size)
 	return nil
@@ -190,6 +187,17 @@ func (t *transaction) sendOpen(m mailstore.Message, d *dotWriter, cut *topCutter
 		}
 	}
 	return t.wrErr
+}
+
+// cutShort ends a session in the middle of a message: only a lost connection tells
+// the client that what it has is not all. A client that went away or takes nothing
+// is no fault of the maildrop's, and nobody is warned.
+func (t *transaction) cutShort(n mailstore.Number, err error) *ending {
+	if t.wrErr != nil {
+		return t.ending(t.wrErr)
+	}
+	t.warn("message cut short", n, err)
+	return &ending{how: "message cut short"}
 }
 
 // refuse logs why a message cannot be had and says so to the client.

@@ -47,7 +47,7 @@ func (c *conn) step(ctx context.Context, s state) (state, error) {
 	}
 	if c.first {
 		c.first = false
-		if end := foreign(line); end != nil {
+		if end := c.foreign(line); end != nil {
 			return s, end
 		}
 	}
@@ -150,12 +150,14 @@ func (c *conn) ending(err error) *ending {
 // foreign recognises another protocol by a connection's first line. A browser
 // can be made to send POP3 commands in the body of a POST; such a connection
 // must end before them.
-func foreign(line []byte) *ending {
+func (c *conn) foreign(line []byte) *ending {
 	switch {
 	case len(line) > 1 && line[0] == 0x16 && line[1] == 3:
 		return &ending{how: "TLS ClientHello on a port without implicit TLS", reply: &refusal{text: "TLS starts with STLS here"}}
 	case bytes.Contains(line, []byte(" HTTP/")):
 		return &ending{how: "HTTP request", reply: &refusal{text: "This is a POP3 server"}}
+	case len(line) > 0 && line[0] == 0 && c.port.Preamble != nil:
+		return &ending{how: "Kerberos sendauth behind the ticket", reply: refOctets}
 	case len(line) > 0 && line[0] == 0:
 		return &ending{how: "Kerberos sendauth on a POP3 port", reply: &refusal{text: "KPOP is not spoken on this port"}}
 	}
