@@ -10,14 +10,14 @@ import (
 )
 
 // TestThreatTable holds docs/security.md to the tree: each file that is said to
-// defend is there, and so is each test.
+// defend is there, and so is each test, and the log can say what it is said to.
 func TestThreatTable(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := testNames(t)
+	tests, sources := testNames(t), sources(t)
 	quoted := regexp.MustCompile("`[^`]+`")
 	rows := 0
 	for line := range strings.Lines(string(page)) {
@@ -30,6 +30,10 @@ func TestThreatTable(t *testing.T) {
 			if _, err := os.Stat(strings.Trim(file, "`")); err != nil {
 				t.Errorf("%s: %v", strings.TrimSpace(cells[1]), err)
 			}
+		}
+		// What the log says begins a string of the program's.
+		if says := strings.TrimSpace(cells[5]); says != "a KP code" && !strings.Contains(sources, `"`+says) {
+			t.Errorf("%s: no log line says %q", strings.TrimSpace(cells[1]), says)
 		}
 		named := quoted.FindAllString(cells[6], -1)
 		for _, name := range named {
@@ -44,6 +48,24 @@ func TestThreatTable(t *testing.T) {
 	if rows < 10 {
 		t.Errorf("%d threats, fewer than the ten that decide", rows)
 	}
+}
+
+// sources are all Go files but tests, one after the other.
+func sources(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all.Write(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
 }
 
 // testNames are the functions that go test runs, of all packages and tags.
