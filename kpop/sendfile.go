@@ -23,38 +23,46 @@ const (
 // sendFile lets the kernel send what lies between the lines that begin with a
 // dot. BenchmarkRetrFile shows what it buys.
 func (t *transaction) sendFile(m mailstore.FileMessage, d *dotWriter, block []byte) error {
-	if dots, ok := m.Dots(); ok {
-		return t.sendBetween(m, dots, d)
+	dots, ok := m.Dots()
+	if ok {
+		return t.sendBetween(m, dots, d, block)
 	}
-	dots, err := t.sendSearched(m, d, block)
+	dots, err := t.sendSearched(m, 0, d, block)
 	if err == nil && !d.inLine && len(dots) <= mailstore.MostDots {
 		m.NoteDots(dots)
 	}
 	return err
 }
 
-// sendBetween sends a file whose dots are known.
-func (t *transaction) sendBetween(m mailstore.FileMessage, dots []int64, d *dotWriter) error {
-	file, from := m.File(), int64(0)
-	for _, dot := range dots {
-		if err := t.sendPart(file, from, dot, d); err != nil {
+// sendBetween sends a file whose dots are known. A client may take long over it:
+// when the file is changed meanwhile, the rest is searched.
+func (t *transaction) sendBetween(m mailstore.FileMessage, dots []int64, d *dotWriter, block []byte) error {
+	for from, size := int64(0), m.Stored(); ; {
+		next := size
+		if len(dots) > 0 {
+			next = dots[0]
+		}
+		end := min(next, from+rangeMost)
+		if err := t.sendPart(m.File(), from, end, d); err != nil || end == size {
 			return err
 		}
-		t.putString(".")
-		from = dot
+		from = end
+		if _, ok := m.Dots(); !ok {
+			_, err := t.sendSearched(m, from, d, block)
+			return err
+		}
+		if from == next {
+			t.putString(".")
+			dots = dots[1:]
+		}
 	}
-	return t.sendPart(file, from, m.Stored(), d)
 }
 
 // sendPart sends the octets from..to of the file: by way of the output buffer
 // when they are few, else by the kernel.
 func (t *transaction) sendPart(file *os.File, from, to int64, d *dotWriter) error {
-	for to-from >= rangeLeast {
-		end := min(to, from+rangeMost)
-		if err := t.sendRange(file, from, end, d); err != nil {
-			return err
-		}
-		from = end
+	if to-from >= rangeLeast {
+		return t.sendRange(file, from, to, d)
 	}
 	n := int(to - from)
 	t.room(n)
@@ -68,11 +76,15 @@ func (t *transaction) sendPart(file *os.File, from, to int64, d *dotWriter) erro
 }
 
 // sendSearched looks for dots block by block, which is cheaper than copying to
-// the socket, and gives those it has found: the first MostDots and one.
-func (t *transaction) sendSearched(m mailstore.FileMessage, d *dotWriter, block []byte) (dots []int64, err error) {
+// the socket, from an octet of the file on, and gives those it has found: the
+// first MostDots and one.
+func (t *transaction) sendSearched(m mailstore.FileMessage, from int64, d *dotWriter, block []byte) (dots []int64, err error) {
 	file, size := m.File(), m.Stored()
-	from, lineBegins := int64(0), true // from is the first octet that was not sent
-	for at := int64(0); at < size && t.wrErr == nil; {
+	lineBegins, err := beginsLine(file, from)
+	if err != nil {
+		return nil, err
+	}
+	for at := from; at < size && t.wrErr == nil; { // from is the first octet that was not sent
 		part := block[:min(size-at, int64(len(block)))]
 		if _, err := file.ReadAt(part, at); err != nil {
 			return nil, fmt.Errorf("kpop: %w at octet %d: %w", errShort, at, err)
@@ -103,6 +115,18 @@ func (t *transaction) sendSearched(m mailstore.FileMessage, d *dotWriter, block 
 	}
 	d.inLine = !lineBegins
 	return dots, t.wrErr
+}
+
+// beginsLine says whether a line begins at an octet of the file.
+func beginsLine(file *os.File, at int64) (bool, error) {
+	if at == 0 {
+		return true, nil
+	}
+	var before [1]byte
+	if _, err := file.ReadAt(before[:], at-1); err != nil {
+		return false, fmt.Errorf("kpop: %w at octet %d: %w", errShort, at-1, err)
+	}
+	return before[0] == '\n', nil
 }
 
 // dottedLine is where the next line that begins with a dot begins; -1: nowhere.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -87,5 +88,63 @@ func TestRetrOfChangedFile(t *testing.T) {
 		t.Error("what was known of the file before is believed")
 	}
 	retr()
+	c.do("QUIT", "+OK Goodbye")
+}
+
+// A turningStore has messages whose dots are known, none, until they are asked for
+// once more: then the file has just been changed.
+type turningStore struct {
+	mailstore.Store
+	turn func()
+}
+
+type turningDrop struct {
+	mailstore.Maildrop
+	turn func()
+}
+
+type turningMessage struct {
+	mailstore.FileMessage
+	turn  func()
+	asked bool
+}
+
+func (s turningStore) Open(ctx context.Context, mailbox string, h mailstore.Holder) (mailstore.Maildrop, error) {
+	d, err := s.Store.Open(ctx, mailbox, h)
+	return turningDrop{d, s.turn}, err
+}
+
+func (d turningDrop) Open(n mailstore.Number) (mailstore.Message, error) {
+	m, err := d.Maildrop.Open(n)
+	return &turningMessage{m.(mailstore.FileMessage), d.turn, false}, err
+}
+
+func (m *turningMessage) Dots() ([]int64, bool) {
+	if m.asked {
+		m.turn()
+	}
+	first := !m.asked
+	m.asked = true
+	return nil, first
+}
+
+// TestMessageTurnsDotted: while a message without dots is sent its file is written
+// over with lines that begin with one. What was not sent yet is stuffed.
+func TestMessageTurnsDotted(t *testing.T) {
+	t.Parallel()
+	const size, sent = 4 << 20, 1 << 20
+	clean, dotted := strings.Repeat(strings.Repeat("x", 62)+"\r\n", size/64), strings.Repeat("."+strings.Repeat("y", 61)+"\r\n", size/64)
+	store := newStore().fill("alice", clean)
+	store.toFiles(t, "alice")
+	turn := func() {
+		if err := os.WriteFile(filepath.Join(store.files, "1"), []byte(dotted), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	c := newRig(t, newStore(), func(s *kpop.Server, _ *kpop.Port) { s.Store = turningStore{store, turn} }).login()
+	c.do("RETR 1", fmt.Sprintf("+OK %d octets", size))
+	if got, want := unstuff(t, c.dots()), clean[:sent]+dotted[sent:]; got != want {
+		t.Errorf("%d octets differ from %d", len(got), len(want))
+	}
 	c.do("QUIT", "+OK Goodbye")
 }

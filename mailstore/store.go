@@ -92,12 +92,13 @@ type FileMessage interface {
 	Message
 	File() *os.File
 
-	// Dots are all the dots of the file as it is; ok is false when they are not
-	// known, or the file's last line has no end.
+	// Dots are all the dots of the file as it is now; ok is false when they are
+	// not known, or the file's last line has no end.
 	Dots() (at []int64, ok bool)
 
-	// NoteDots tells the store the dots, at most MostDots, after the whole file
-	// was read and its last line has its end. The store keeps the slice.
+	// NoteDots tells the store the dots, at most MostDots, of a file that was read
+	// as a whole since Dots did not know them, and whose last line has its end. The
+	// store keeps the slice.
 	NoteDots(at []int64)
 }
 

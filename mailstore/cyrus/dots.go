@@ -45,32 +45,25 @@ type dotMemo struct {
 }
 
 // A dottedFile is an open file for which a dotMemo may be asked, or told what
-// was found in it after it was opened.
+// was found in it since it was asked.
 type dottedFile struct {
 	memo    *dotMemo // nil: the file is too small
+	fd      int
+	size    int64
 	state   fileState
-	settled bool // a later change will show in the state
+	settled bool // a change that came after state will show
 }
 
-// file looks at an open file before it is read.
-func (m *dotMemo) file(fd int, size int64) (f dottedFile) {
+func (m *dotMemo) file(fd int, size int64) dottedFile {
 	if size < dotsFrom {
-		return f
+		return dottedFile{}
 	}
-	var s unix.Stat_t
-	now := m.now()
-	if err := unix.Fstat(fd, &s); err != nil || s.Size != size {
-		return f
-	}
-	f.memo = m
-	f.state = fileState{uint64(s.Dev), s.Ino, s.Size, s.Ctim} //nolint:unconvert // other widths on other machines
-	f.settled = now.Sub(time.Unix(s.Ctim.Unix())) > dotsSettled
-	return f
+	return dottedFile{memo: m, fd: fd, size: size}
 }
 
-// Dots is for mailstore.FileMessage.
+// Dots looks at the file and gives what is known of it in that state.
 func (f *dottedFile) Dots() (at []int64, ok bool) {
-	if f.memo == nil {
+	if f.memo == nil || !f.look() {
 		return nil, false
 	}
 	f.memo.mu.Lock()
@@ -79,7 +72,19 @@ func (f *dottedFile) Dots() (at []int64, ok bool) {
 	return at, ok
 }
 
-// NoteDots is for mailstore.FileMessage.
+func (f *dottedFile) look() bool {
+	var s unix.Stat_t
+	now := f.memo.now()
+	if err := unix.Fstat(f.fd, &s); err != nil || s.Size != f.size {
+		f.settled = false
+		return false
+	}
+	f.state = fileState{uint64(s.Dev), s.Ino, s.Size, s.Ctim} //nolint:unconvert // other widths on other machines
+	f.settled = now.Sub(time.Unix(s.Ctim.Unix())) > dotsSettled
+	return true
+}
+
+// NoteDots notes what was found in the file since Dots was called.
 func (f *dottedFile) NoteDots(at []int64) {
 	if f.memo == nil || !f.settled || len(at) > mailstore.MostDots {
 		return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"unsafe"
 
@@ -19,7 +20,7 @@ import (
 
 // A message is one file. The kernel may send from it.
 type message struct {
-	dottedFile
+	dots      dottedFile
 	file      *os.File
 	stored    int64
 	canonical bool
@@ -30,6 +31,12 @@ func (m *message) Close() error               { return m.file.Close() }
 func (m *message) Stored() int64              { return m.stored }
 func (m *message) Canonical() bool            { return m.canonical }
 func (m *message) File() *os.File             { return m.file }
+func (m *message) NoteDots(at []int64)        { m.dots.NoteDots(at) }
+
+func (m *message) Dots() (at []int64, ok bool) {
+	defer runtime.KeepAlive(m.file) // the descriptor is used without it
+	return m.dots.Dots()
+}
 
 // openFlags: a file that somebody has replaced by a link, a FIFO or a device
 // neither leads elsewhere nor blocks.
@@ -43,7 +50,7 @@ func (d *maildrop) Open(n mailstore.Number) (mailstore.Message, error) {
 	}
 	size := int64(d.list.sizes[n-1])
 	f := os.NewFile(uintptr(fd), d.messagePath(int(n-1)))
-	return &message{d.store.dots.file(fd, size), f, size, d.canonical(n)}, nil
+	return &message{dots: d.store.dots.file(fd, size), file: f, stored: size, canonical: d.canonical(n)}, nil
 }
 
 // AppendMessage implements mailstore.Appender: a small message costs three

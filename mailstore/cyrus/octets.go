@@ -256,6 +256,7 @@ func (d *maildrop) measureFile(i int) (oddSize, error) {
 	defer d.store.blocks.Put(pooled)
 	file := d.store.dots.file(fd, o.stored)
 	lines := lineCounter{last: '\n', dots: &dotList{}}
+	file.Dots() // notes the state that the file is in before it is read
 	if err := o.measure(fd, *pooled, &lines); err != nil {
 		return o, fmt.Errorf("cyrus: %s: %w: %w", d.messagePath(i), mailstore.ErrTemporary, err)
 	}
