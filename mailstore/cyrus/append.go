@@ -46,14 +46,14 @@ func (s *Store) appendTo(ctx context.Context, name imapdconf.Name, message io.Re
 	if f.Arrived.IsZero() {
 		f.Arrived = s.now()
 	}
-	entry, err := cyrusdb.MailboxList{Database: s.conf.Databases.Mailboxes}.Lookup(ctx, name)
-	if err != nil {
-		return 0, told(err)
+	place := func() (imapdconf.Mailbox, error) {
+		entry, err := s.mailboxes().Lookup(ctx, name)
+		if err == nil {
+			err = s.serves(&entry)
+		}
+		return entry.Mailbox(), err
 	}
-	if err := s.serves(&entry); err != nil {
-		return 0, err
-	}
-	t, err := s.stage(entry.Mailbox(), message, f.Arrived)
+	t, err := s.stage(place, message, f.Arrived, maxHeld)
 	if err != nil {
 		return 0, err
 	}
@@ -130,9 +130,11 @@ func (c *change) append(ctx context.Context, t *staged) (uint32, error) {
 }
 
 // appendAll gives the staged messages the next UIDs, all or none. On disk the
-// order is cache, journal, message files, records, header: what a kill leaves
-// are octets of the cache that nobody points to, and files that the journal
-// tells of.
+// order is cache, journal, message files, records, header, and each is durable
+// before the records are written: what a kill leaves are octets of the cache that
+// nobody points to, and files that the journal tells of. What a loss of power
+// leaves is what it leaves of Cyrus: perhaps a file that no record tells of, whole
+// or not, and whose name the next message takes.
 func (c *change) appendAll(ctx context.Context, all []*staged) error {
 	if len(all) == 0 {
 		return nil
@@ -153,13 +155,13 @@ func (c *change) appendAll(ctx context.Context, all []*staged) error {
 		}
 		paths[i] = path
 	}
-	if err := c.syncCache(); err != nil {
-		return told(err)
-	}
 	if err := c.journalNames(); err != nil {
 		return errors.Join(told(err), c.dropJournal())
 	}
 	err := s.place(all, paths)
+	if err == nil {
+		err = c.syncCache()
+	}
 	if err == nil {
 		err = c.commit(ctx)
 	}
@@ -192,13 +194,17 @@ func (c *change) note(ctx context.Context, t *staged) (path string, err error) {
 	return path, c.add(r)
 }
 
-// place moves staged messages to their places in one directory, durably.
+// place puts staged messages in their places in one directory, durably.
 func (s *Store) place(all []*staged, paths []string) error {
 	for i, t := range all {
-		if err := s.disk.rename(t.path, paths[i]); err != nil {
+		if err := t.place(s, paths[i]); err != nil {
 			return err
 		}
-		t.named = true
+	}
+	for _, t := range all {
+		if err := t.sync(s); err != nil {
+			return err
+		}
 	}
 	return s.disk.syncDir(filepath.Dir(paths[0]))
 }

@@ -151,9 +151,8 @@ func BenchmarkAppendDisk(b *testing.B) {
 	}
 	before := cpuTime(b)
 	for n := int64(0); b.Loop(); n++ {
-		path := filepath.Join(dir, fmt.Sprint(n))
-		f := must(d.create(path, 0o600))
-		err := errors.Join(d.writeAt(f, message, 0), d.sync(f), d.rename(path, filepath.Join(box, fmt.Sprint(n))), f.Close(), d.syncDir(box))
+		f := must(d.createNew(filepath.Join(box, fmt.Sprint(n)), 0o600))
+		err := errors.Join(d.writeAt(f, message, 0), d.sync(f), f.Close(), d.syncDir(box))
 		for _, f := range files {
 			err = errors.Join(err, d.writeAt(f, grown, n*int64(len(grown))), d.sync(f))
 		}

@@ -72,6 +72,11 @@ func sixMessages(t *testing.T, s *Store) {
 	}
 }
 
+// large is a message that is not held in memory.
+func large(subject string) string {
+	return "Subject: " + subject + "\r\n\r\n" + strings.Repeat(strings.Repeat("x", 78)+"\r\n", maxHeld/80+1)
+}
+
 func actions() []action {
 	ctx := context.Background()
 	return []action{
@@ -85,6 +90,10 @@ func actions() []action {
 		}, []string{"three", "four", "six"}, false},
 		{"append", sixMessages, func(s *Store) error {
 			_, err := s.Append(ctx, "alice", strings.NewReader("Subject: seven\n\nx\n"), time.Time{})
+			return err
+		}, []string{"one", "two", "three", "four", "five", "six", "seven"}, false},
+		{"append a large one", sixMessages, func(s *Store) error {
+			_, err := s.Append(ctx, "alice", strings.NewReader(large("seven")), time.Time{})
 			return err
 		}, []string{"one", "two", "three", "four", "five", "six", "seven"}, false},
 		{"import", sixMessages, func(s *Store) error {
@@ -157,7 +166,7 @@ func breakAction(t *testing.T, c *imapdconf.Config, a action, ways []breaker, in
 	}
 	a.prepare(t, s)
 	if a.name != "set quota" {
-		if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 100, Messages: 50}); err != nil {
+		if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 900, Messages: 50}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,6 +233,44 @@ func broken(t *testing.T, c *imapdconf.Config, a action, b *breaker, name string
 	}
 	for _, f := range faults {
 		t.Errorf("%s: %v", name, &f)
+	}
+}
+
+// TestDurableBeforeRecords: when the first octet of an index is written, all that
+// its records tell of is on disk: message files, their names, and the cache.
+func TestDurableBeforeRecords(t *testing.T) {
+	t.Parallel()
+	for _, a := range actions() {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			s := newMailbox(t)
+			a.prepare(t, s)
+			pending := map[string]string{} // what was done to a file or directory since its fsync
+			s.disk.before = func(step, path string, _ int) (int, error) {
+				inMailbox := !strings.HasPrefix(path, s.stateDir)
+				switch step {
+				case "fsync":
+					delete(pending, path)
+				case "create", "rename", "link":
+					if inMailbox && !strings.Contains(path, ".NEW") && !strings.Contains(path, "/stage./") {
+						pending[filepath.Dir(path)] = step + " " + path
+					}
+				case "write":
+					if filepath.Base(path) == "cyrus.index" && len(pending) > 0 {
+						t.Errorf("%s is written before %v is durable", path, pending)
+					}
+					if inMailbox && filepath.Base(path) != "cyrus.index" {
+						pending[path] = step
+					}
+				}
+				return 0, nil
+			}
+			if err := a.do(s); err != nil {
+				t.Fatal(err)
+			}
+			s.disk.before = nil
+			clean(t, s, "alice")
+		})
 	}
 }
 

@@ -33,6 +33,19 @@ func (d *disk) create(path string, mode fs.FileMode) (*ofd.File, error) {
 	return d.openFor(path, os.O_TRUNC, mode)
 }
 
+// createNew opens a new file. One that is there goes: it may have other names,
+// and is not written to.
+func (d *disk) createNew(path string, mode fs.FileMode) (*ofd.File, error) {
+	f, err := d.openFor(path, os.O_EXCL, mode)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	if err := d.remove(path); err != nil {
+		return nil, err
+	}
+	return d.openFor(path, os.O_EXCL, mode)
+}
+
 // open opens an old file as it is, or a new one; never through a symlink.
 func (d *disk) open(path string, mode fs.FileMode) (*ofd.File, error) {
 	return d.openFor(path, 0, mode)

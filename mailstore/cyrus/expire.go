@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
@@ -323,6 +325,7 @@ func (s *Store) Undelete(ctx context.Context, mailbox string, since time.Time) (
 // A returning message's file gets a new name besides its old.
 type returning struct{ from, to string }
 
+// linkAll gives the names, durably.
 func (s *Store) linkAll(back []returning) (done []string, err error) {
 	for _, r := range back {
 		if err := s.disk.remove(r.to); err != nil {
@@ -332,6 +335,17 @@ func (s *Store) linkAll(back []returning) (done []string, err error) {
 			return done, err
 		}
 		done = append(done, r.to)
+	}
+	var dirs []string // two, where messages are archived
+	for _, path := range done {
+		if dir := filepath.Dir(path); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
+		if err := s.disk.syncDir(dir); err != nil {
+			return done, err
+		}
 	}
 	return done, nil
 }

@@ -306,11 +306,12 @@ func (d *maildrop) stageCopy(place imapdconf.Mailbox, n mailstore.Number, r *Rec
 	}
 	defer message.Close()
 	arrived := time.Unix(int64(r.InternalDate), 0)
-	t, err := d.store.stage(place, message, arrived)
+	// Many may wait for their names: none is held in memory.
+	t, err := d.store.stage(func() (imapdconf.Mailbox, error) { return place, nil }, message, arrived, 0)
 	if err != nil {
 		return nil, err
 	}
-	t.file.Close() // it is durable; many may wait for their names
+	t.file.Close() // it is durable
 	t.flags = r.Flags & copiedFlags
 	return t, nil
 }

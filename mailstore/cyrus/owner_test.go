@@ -197,9 +197,11 @@ func TestReaderFails(t *testing.T) {
 	t.Parallel()
 	s := newMailbox(t)
 	for _, says := range []error{io.ErrClosedPipe, io.ErrUnexpectedEOF, fmt.Errorf("connection: %w", io.EOF)} {
-		broken := io.MultiReader(strings.NewReader("Subject: x\r\n"), iotest.ErrReader(says))
-		if _, err := s.Append(context.Background(), "alice", broken, time.Time{}); !errors.Is(err, says) {
-			t.Errorf("%v: %v", says, err)
+		for _, text := range []string{"Subject: x\r\n", large("x")} {
+			broken := io.MultiReader(strings.NewReader(text), iotest.ErrReader(says))
+			if _, err := s.Append(context.Background(), "alice", broken, time.Time{}); !errors.Is(err, says) {
+				t.Errorf("%v: %v", says, err)
+			}
 		}
 	}
 	if n := open(t, s, "alice").Len(); n != 0 {

@@ -19,11 +19,14 @@ import (
 	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
-// A staged message lies complete and durable on the mailbox's partition, not
-// yet under its name: the mailbox is locked only for the renaming.
+// A staged message has been taken in whole. A small one is held in memory and
+// written where it belongs, with the mailbox locked, as Cyrus's lmtpd does: that
+// saves a name, a renaming and what the disk does for both. A larger one lies
+// durable on the mailbox's partition, and only gets its name under the lock.
 type staged struct {
+	text       []byte // nil: it lies at path
 	path       string
-	file       *ofd.File
+	file       *ofd.File // nil: there is none yet
 	size       int64
 	headerSize int64
 	guid       GUID
@@ -31,6 +34,7 @@ type staged struct {
 	header     []byte // the first maxParsedHeader octets of the header
 	parsed     bodycache.Record
 	named      bool // it is no longer at path
+	synced     bool
 	arrived    time.Time
 }
 
@@ -41,38 +45,31 @@ const (
 	// maxParsed is the largest message that is held in memory to make its cache
 	// record; Cyrus does that for larger ones.
 	maxParsed = 64 << 20
+
+	// maxHeld is the largest message that is held in memory until it is written:
+	// few milliseconds for most disks.
+	maxHeld = 256 << 10
 )
 
 // stage takes in a message in the form that Cyrus stores: CRLF line ends only.
 // A bare line feed becomes CRLF and a last line gets its end, as RETR would
-// send them anyway. NUL octets stay.
+// send them anyway. NUL octets stay. With more than held octets it goes to the
+// partition of the mailbox that place tells.
 //
 // Deviation: Cyrus has no message of no octets (its index refuses size 0), so
 // an empty one is stored as one empty line, and that is what RETR sends; for
 // an empty file Dovecot's pop3 sends the same.
-func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, arrived time.Time) (*staged, error) {
-	partition, found := s.conf.Layout.Partitions[place.Partition]
-	if !found {
-		return nil, told(imapdconf.ErrPartition)
-	}
-	dir := filepath.Join(partition.Root, "stage.") // where Cyrus's lmtpd does it
-	t := &staged{path: filepath.Join(dir, stagedName+rand.Text()), arrived: arrived}
-	var err error
-	t.file, err = s.disk.create(t.path, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.disk.mkdirAll(dir); err != nil {
-			return nil, told(err)
-		}
-		t.file, err = s.disk.create(t.path, 0o600)
-	}
-	if err != nil {
-		return nil, told(err)
-	}
-	if err = s.copyIn(t, message); err == nil {
+func (s *Store) stage(place func() (imapdconf.Mailbox, error), message io.Reader, arrived time.Time, held int) (*staged, error) {
+	t := &staged{arrived: arrived}
+	w := &stager{t: t, sum: sha1.New(), end: len("\r\n"), held: held}
+	w.open = func() error { return s.openStaged(t, place) }
+	w.disk = &s.disk
+	err := s.copyIn(w, message)
+	if err == nil && t.file != nil {
 		err = s.disk.chtimes(t.path, arrived)
 	}
 	if err == nil {
-		err = s.disk.sync(t.file)
+		err = t.sync(s)
 	}
 	if err == nil {
 		err = s.parse(t, arrived)
@@ -84,11 +81,62 @@ func (s *Store) stage(place imapdconf.Mailbox, message io.Reader, arrived time.T
 	return t, nil
 }
 
+// openStaged makes a staged message's file.
+func (s *Store) openStaged(t *staged, place func() (imapdconf.Mailbox, error)) error {
+	m, err := place()
+	if err != nil {
+		return err
+	}
+	partition, found := s.conf.Layout.Partitions[m.Partition]
+	if !found {
+		return imapdconf.ErrPartition
+	}
+	dir := filepath.Join(partition.Root, "stage.") // where Cyrus's lmtpd does it
+	t.path = filepath.Join(dir, stagedName+rand.Text())
+	t.file, err = s.disk.create(t.path, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.disk.mkdirAll(dir); err != nil {
+			return err
+		}
+		t.file, err = s.disk.create(t.path, 0o600)
+	}
+	return err
+}
+
+// place gives the message its name.
+func (t *staged) place(s *Store, path string) (err error) {
+	if t.text == nil {
+		err = s.disk.rename(t.path, path)
+		t.named = err == nil
+		return err
+	}
+	if t.file, err = s.disk.createNew(path, 0o600); err != nil {
+		return err
+	}
+	if err := s.disk.writeAt(t.file, t.text, 0); err != nil {
+		return err
+	}
+	return s.disk.chtimes(path, t.arrived)
+}
+
+// sync makes what was written to the message's file durable, if anything was
+// since the last time.
+func (t *staged) sync(s *Store) error {
+	if t.file == nil || t.synced {
+		return nil
+	}
+	t.synced = true
+	return s.disk.sync(t.file)
+}
+
 // parse makes what the index and the cache say of the message's text.
 func (s *Store) parse(t *staged, arrived time.Time) (err error) {
 	o := bodycache.Options{Received: arrived, Location: s.location, MaxHeaderLines: s.conf.MaxHeaderLines}
 	text := t.header
-	if t.size <= maxParsed {
+	switch {
+	case t.text != nil:
+		text = t.text
+	case t.size <= maxParsed:
 		text = make([]byte, t.size)
 		if _, err := t.file.ReadAt(text, 0); err != nil {
 			return fmt.Errorf("cyrus: %w", err)
@@ -115,8 +163,10 @@ func (s *Store) parse(t *staged, arrived time.Time) (err error) {
 
 // drop closes the file and, unless it has got its name, removes it.
 func (t *staged) drop(s *Store) {
-	t.file.Close()
-	if t.named {
+	if t.file != nil {
+		t.file.Close()
+	}
+	if t.path == "" || t.named {
 		return
 	}
 	if err := s.disk.remove(t.path); err != nil {
@@ -128,6 +178,8 @@ func (t *staged) drop(s *Store) {
 type stager struct {
 	disk   *disk
 	t      *staged
+	held   int          // more than that goes to the file
+	open   func() error // makes the file
 	lines  lineCounter
 	sum    hash.Hash
 	end    int // how much of the blank line that ends the header was seen
@@ -145,10 +197,10 @@ func readBlock(r io.Reader, b []byte) (n int, err error) {
 	return n, err
 }
 
-func (s *Store) copyIn(t *staged, message io.Reader) error {
+func (s *Store) copyIn(w *stager, message io.Reader) error {
+	t := w.t
 	pooled := s.blocks.Get().(*[]byte)
 	defer s.blocks.Put(pooled)
-	w := &stager{disk: &s.disk, t: t, sum: sha1.New(), end: len("\r\n")}
 	for {
 		n, err := readBlock(message, *pooled)
 		if err := w.add((*pooled)[:n]); err != nil {
@@ -199,13 +251,32 @@ func (w *stager) add(b []byte) error {
 }
 
 func (w *stager) write(b []byte) error {
-	if err := w.disk.writeAt(w.t.file, b, w.t.size); err != nil {
+	if err := w.keep(b); err != nil {
 		return err
 	}
 	w.sum.Write(b)
 	w.findHeader(b)
 	w.t.size += int64(len(b))
 	return nil
+}
+
+// keep adds to what is held in memory or, when that is too much, to the file.
+func (w *stager) keep(b []byte) error {
+	t := w.t
+	if t.file == nil && len(t.text)+len(b) <= w.held {
+		t.text = append(t.text, b...)
+		return nil
+	}
+	if t.file == nil {
+		if err := w.open(); err != nil {
+			return err
+		}
+		if err := w.disk.writeAt(t.file, t.text, 0); err != nil {
+			return err
+		}
+		t.text = nil
+	}
+	return w.disk.writeAt(t.file, b, t.size)
 }
 
 // findHeader looks for the end of the header: CRLF CRLF, or CRLF at the very
