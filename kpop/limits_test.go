@@ -161,6 +161,38 @@ func TestClientTakesNoOutput(t *testing.T) {
 	}
 }
 
+// TestLineLengths: a line of just the limit, its end included, is taken; one octet
+// more is not, and is no part of the next.
+func TestLineLengths(t *testing.T) {
+	t.Parallel()
+	const command, response = 100, 1000
+	r := newRig(t, newStore().fill("alice"), func(s *kpop.Server, _ *kpop.Port) {
+		s.Limits.LineLength, s.Limits.SASLLine, s.Limits.BadCommandsLogin = command, response, 100
+	})
+	c := r.dial()
+	c.line()
+	padded := func(text string, octets int) string {
+		return text + strings.Repeat("A", octets-len(text)-len("\r\n"))
+	}
+	for _, line := range []struct {
+		text   string
+		octets int
+		taken  string
+	}{
+		{"USER ", command, "+OK PASS please"},
+		{"AUTH PLAIN ", response, "-ERR Malformed authentication response"},
+		{"", response, "-ERR Malformed authentication response"}, // to a challenge
+	} {
+		for over, want := range []string{line.taken, "-ERR Line too long"} {
+			if line.text == "" {
+				c.do("AUTH PLAIN", "+ ")
+			}
+			c.do(padded(line.text, line.octets+over), want)
+			c.do("APOP", "-ERR Syntax error")
+		}
+	}
+}
+
 // TestSlowClientIsServed: who takes a little at a time keeps the connection,
 // however long one piece of the message lasts.
 func TestSlowClientIsServed(t *testing.T) {

@@ -124,6 +124,8 @@ func TestKPOPRefusals(t *testing.T) {
 		"QUIT":                    {preamble + "QUIT\r\n", "KP-132", goOn, 0},
 		"4 GiB":                   {preamble + "\xff\xff\xff\xff", "KP-138", goOn, 0},
 		"2 GiB":                   {preamble + "\x7f\xff\xff\xff", "KP-138", goOn, 0},
+		"the longest":             {with(append([]byte{0x6e}, make([]byte, krb5.MaxAPReq-1)...)), "KP-102", goOn, 60},
+		"an octet longer":         {with(append([]byte{0x6e}, make([]byte, krb5.MaxAPReq)...)), "KP-138", goOn, 0},
 		"cut in the ticket":       {preamble + "\x00\x00\x10\x00\x6e", "KP-139", goOn, 0},
 		"empty ticket":            {with(nil), "KP-101", goOn, 40},
 		"garbage":                 {with([]byte("garbage")), "KP-101", goOn, 40},

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -331,6 +332,43 @@ func TestLayerTokensAreShort(t *testing.T) {
 	}
 	if err := <-wrote; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLayerLimit: a token of just the announced size is taken, and one octet more
+// is refused before it comes.
+func TestLayerLimit(t *testing.T) {
+	t.Parallel()
+	const announced, overhead = 65536, 16 + 16 + 3 + 16 + 12 // header, confounder, filler, inner header, checksum
+	kt := keytabOf(t, all, service)
+	for over := range 2 {
+		i, req := newInitiator(t, newForge(t, kt, 18), flagsMutual, [16]byte{})
+		x := mechanismNamed(t, newAcceptor(kt).Mechanisms(krb5.SASLConfig{}), "GSSAPI").Begin(auth.Peer{})
+		if _, err := i.login(x, req, true, choice(i, 4, 4096, "")); err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		conn := x.(auth.Layered).Layer(ours)
+		plain := bytes.Repeat([]byte("x"), announced-overhead+over)
+		token := i.wrap(plain, true)
+		if len(token) != announced+over {
+			t.Fatalf("a token of %d octets", len(token))
+		}
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			_, _ = theirs.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(token))), token...))
+		})
+		got := make([]byte, len(plain))
+		n, err := io.ReadFull(conn, got)
+		if over == 0 && (err != nil || !bytes.Equal(got, plain)) {
+			t.Errorf("the longest token: %d octets, %v", n, err)
+		}
+		if over == 1 && (n != 0 || refusal(err).ID != "KP-157") {
+			t.Errorf("a longer token: %d octets, %v", n, err)
+		}
+		_ = ours.Close()
+		_ = theirs.Close()
+		sending.Wait()
 	}
 }
 

@@ -341,6 +341,66 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
+// TestCutAnswer: an entry without the result behind it is no answer; there might
+// have been a second one.
+func TestCutAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.add("(uid=alice)", "uid=alice,dc=test", map[string][]string{"mailbox": {"alice"}})
+	f.set(func(f *fake) { f.cut = true })
+	var log bytes.Buffer
+	o := options(f.url())
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	d := open(t, o)
+	if got := find(t, d, "alice"); got != "temporary" {
+		t.Errorf("a cut answer: %s", got)
+	}
+	if !strings.Contains(log.String(), "ldap is down") {
+		t.Errorf("the log does not say so:\n%s", &log)
+	}
+}
+
+// TestConnectionsAtMost: more lookups than connections wait, and are all answered.
+func TestConnectionsAtMost(t *testing.T) {
+	t.Parallel()
+	const most, lookups = 3, 30
+	f := newFake(t)
+	var now, peak atomic.Int64
+	f.set(func(f *fake) {
+		f.before = func(net.Conn) bool {
+			n := now.Add(1)
+			for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
+			}
+			time.Sleep(5 * time.Millisecond) // a slow server
+			now.Add(-1)
+			return true
+		}
+	})
+	o := options(f.url())
+	o.Limits = ldapdir.Limits{Connect: time.Minute, Operation: time.Minute, Lookup: time.Minute, Connections: most}
+	for i := range lookups {
+		user := fmt.Sprint("u", i)
+		f.add("(uid="+user+")", "uid="+user+",dc=test", map[string][]string{"mailbox": {user}})
+	}
+	d := open(t, o)
+	var group sync.WaitGroup
+	for i := range lookups {
+		group.Go(func() {
+			user := fmt.Sprint("u", i)
+			if got := find(t, d, user); got != user {
+				t.Errorf("%s: %s", user, got)
+			}
+		})
+	}
+	group.Wait()
+	if peak.Load() > most {
+		t.Errorf("%d searches at once, want at most %d", peak.Load(), most)
+	}
+	if _, conns := f.count(); conns > most {
+		t.Errorf("%d connections, want at most %d", conns, most)
+	}
+}
+
 func TestHostileAnswers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{

@@ -21,6 +21,8 @@ type fake struct {
 
 	// before is called for each search; false: the connection is closed.
 	before func(c net.Conn) bool
+	// cut closes the connection between the entries and the result.
+	cut bool
 	// code is the result code of each search.
 	code int
 }
@@ -120,13 +122,16 @@ func (f *fake) search(c net.Conn, id int64, op *ber.Packet) bool {
 	}
 	f.mu.Lock()
 	f.searches++
-	before, entries, code := f.before, f.entries[filter], f.code
+	before, entries, code, cut := f.before, f.entries[filter], f.code, f.cut
 	f.mu.Unlock()
 	if before != nil && !before(c) {
 		return false
 	}
 	for _, e := range entries {
 		c.Write(found(id, e))
+	}
+	if cut {
+		return false
 	}
 	c.Write(result(id, ldap.ApplicationSearchResultDone, code))
 	return true
