@@ -32,7 +32,7 @@ func TestFaults(t *testing.T) {
 	if len(disks()) == 0 {
 		t.Log("full disks are not among the faults: nothing can be mounted here")
 	}
-	rows := slicesOf(outages(), keys(), reloads(), files(), signals(), network(), wires(), disks(), scarcity())
+	rows := slicesOf(outages(), keys(), reloads(), loads(), files(), broken(), signals(), network(), wires(), disks(), scarcity())
 	for range rounds() {
 		for _, r := range rows {
 			held := t.Run(r.name, func(t *testing.T) {

@@ -40,6 +40,7 @@ type maildrop struct {
 
 	hidden   []uint32 // messages that are there but not shown
 	measured bool     // odd is known
+	blind    bool     // some messages could not be read to know whether they are odd
 	odd      []oddSize
 	closed   bool
 }

@@ -126,7 +126,7 @@ func readFull(fd int, b []byte) error {
 
 // canonical is true when the message is known to have CRLF line ends only.
 func (d *maildrop) canonical(n mailstore.Number) bool {
-	if !d.measured {
+	if !d.measured || d.blind {
 		return false
 	}
 	o, odd := d.oddSize(d.list.uids[n-1])

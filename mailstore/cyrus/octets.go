@@ -213,6 +213,8 @@ func (d *maildrop) measureAll(known, next *sizeFile) (work measuring, err error)
 			next.odd = append(next.odd, o)
 			if o.octets != 0 {
 				odd = append(odd, o)
+			} else {
+				d.blind = true
 			}
 		}
 	}
@@ -240,12 +242,12 @@ func (z *sizeFile) keepHidden(known *sizeFile, uid uint32) {
 	}
 }
 
-// measureFile reads the message at position i. One whose file is not there, or
-// not of its record's size, stays unknown: opening it will tell.
+// measureFile reads the message at position i. One whose file is not there, not
+// of its record's size, or not to be read, stays unknown: opening it will tell.
 func (d *maildrop) measureFile(i int) (oddSize, error) {
 	o := oddSize{uid: d.list.uids[i], stored: int64(d.list.sizes[i])}
 	fd, err := d.openMessage(mailstore.Number(i + 1))
-	if errors.Is(err, mailstore.ErrGone) || errors.Is(err, mailstore.ErrDamaged) {
+	if errors.Is(err, mailstore.ErrGone) || errors.Is(err, mailstore.ErrDamaged) || unreadable(err) {
 		return o, nil
 	}
 	if err != nil {
@@ -257,13 +259,23 @@ func (d *maildrop) measureFile(i int) (oddSize, error) {
 	file := d.store.dots.file(fd, o.stored)
 	lines := lineCounter{last: '\n', dots: &dotList{}}
 	file.Dots() // notes the state that the file is in before it is read
-	if err := o.measure(fd, *pooled, &lines); err != nil {
+	if err := o.measure(fd, *pooled, &lines); unreadable(err) {
+		return o, nil
+	} else if err != nil {
 		return o, fmt.Errorf("cyrus: %s: %w: %w", d.messagePath(i), mailstore.ErrTemporary, err)
 	}
 	if !lines.dots.many && lines.last == '\n' {
 		file.NoteDots(lines.dots.at)
 	}
 	return o, nil
+}
+
+// unreadable says whether an error is that file's own, and not a want of memory or
+// descriptors that would befall the next one too: one bad sector, or one file with
+// another owner, keeps nobody from his other messages.
+func unreadable(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG) ||
+		errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
 }
 
 // measure reads the message in fd through.
