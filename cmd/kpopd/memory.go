@@ -2,22 +2,17 @@ package main
 
 import (
 	"context"
-	"math"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
-// How memory is kept and given back. The runtime collects when the heap has
-// doubled, which a small one does all the time in a storm of logins: below
-// heapFloor nothing is gained by it. And it keeps what a storm has used, and
-// shrinks the stacks of waiting sessions only when it collects: a service that
-// is quiet gives all that back.
+// How memory is kept and given back. The runtime keeps what a storm has used, and
+// shrinks the stacks of waiting sessions only when it collects: a service that is
+// quiet gives all that back.
 const (
 	memoryLook = 3 * time.Second
-
-	// heapFloor is what the heap may grow to before it is collected.
-	heapFloor = 16 << 20
 
 	// memoryBusy is what is allocated between two looks by a service that
 	// works.
@@ -39,53 +34,139 @@ func tendMemory(ctx context.Context) {
 	look := time.NewTicker(memoryLook)
 	defer look.Stop()
 	var given, last usage
-	set := 0
+	pace := newPace()
+	collected := collections(ctx)
 	for {
-		now := measureUsage()
-		if percent := pace(now.live); percent != set {
-			debug.SetGCPercent(percent)
-			set = percent
-		}
-		if now.quietSince(&last) && now.worthGiving(&given) {
-			debug.FreeOSMemory()
-			given = measureUsage()
-		}
-		given.goroutines = max(given.goroutines, now.goroutines)
-		last = now
 		select {
 		case <-ctx.Done():
 			return
+		case <-collected:
+			pace.set(measureUsage())
+			continue
 		case <-look.C:
 		}
+		now := measureUsage()
+		if now.quietSince(&last) && now.worthGiving(&given) {
+			debug.FreeOSMemory()
+			given = measureUsage()
+			pace.restart(given)
+		}
+		given.goroutines = max(given.goroutines, now.goroutines)
+		last = now
 	}
 }
 
-// pace is how much the heap may grow, in percent of what is in use, until it is
-// collected: to heapFloor, or to twice its size.
-func pace(used uint64) int {
-	if used == 0 {
-		used = 1 << 20 // nothing was collected yet
+// collections tells when a collection has been: of several at least once.
+func collections(ctx context.Context) <-chan struct{} {
+	done := make(chan struct{}, 1)
+	var watch func()
+	watch = func() {
+		// Nobody refers to it, so that the next collection finds it.
+		runtime.AddCleanup(&struct{ _ *byte }{}, func(struct{}) {
+			if ctx.Err() == nil {
+				watch()
+			}
+			select {
+			case done <- struct{}{}:
+			default:
+			}
+		}, struct{}{})
 	}
-	return int(max(100, min(100*heapFloor/used, math.MaxInt16)))
+	watch()
+	return done
+}
+
+// The runtime collects when the heap has doubled, at 4 MiB at the soonest. A small
+// heap does that all the time in a storm of logins that leave nothing behind: then
+// it may grow to heapMost, for nothing is gained sooner. But sessions that stay would
+// be strewn over all that, a few of their objects in each page, and no page could
+// be given back: where much stays, the heap is collected as often as the runtime
+// wants, and what comes next fills the gaps.
+const (
+	heapLeast = 4 << 20 // the runtime's own
+	heapMost  = 64 << 20
+
+	// muchStays is the part of what was allocated that outlives a collection when
+	// sessions stay: it is one eighth if all do.
+	muchStays = 16
+)
+
+// A pace is how far the heap may grow before it is collected.
+type pace struct {
+	room    uint64 // octets, if less than twice what is in use
+	since   usage  // from when on what stays is counted
+	seen    uint64 // the collections that were
+	percent int    // as the runtime has it
+}
+
+func newPace() *pace { return &pace{room: heapLeast, percent: -1} }
+
+// set sets the pace after a collection.
+func (p *pace) set(now usage) {
+	p.follow(now)
+	if percent := now.percent(p.room); percent != p.percent {
+		debug.SetGCPercent(percent)
+		p.percent = percent
+	}
+}
+
+// follow makes more room when little has stayed of what was allocated since there
+// was more the last time, or since a quiet time. While much does, it is counted
+// from there on: one collection alone also finds what is only on its way.
+func (p *pace) follow(now usage) {
+	first, again := p.seen == 0, now.collections == p.seen
+	p.seen = now.collections
+	stayed, of := max(now.live, p.since.live)-p.since.live, now.allocated-p.since.allocated
+	switch {
+	case again:
+	case first:
+		p.since = now
+	case of < heapLeast: // too little to tell
+	case stayed > of/muchStays:
+		p.room = heapLeast
+	default:
+		p.room, p.since = min(4*p.room, heapMost), now
+	}
+}
+
+// restart begins anew after a collection: what comes after a quiet time may stay.
+func (p *pace) restart(now usage) {
+	p.room, p.since, p.seen = heapLeast, now, now.collections
+	p.set(now)
+}
+
+// percent is for debug.SetGCPercent: what must come to the heap in use, in percent
+// of it and of the stacks and variables that are looked at as well, for it to
+// reach room. The runtime's least heap grows with it.
+func (u *usage) percent(room uint64) int {
+	if room <= u.live {
+		return 100
+	}
+	return int(max(100, min(100*(room-u.live)/max(u.live+u.roots, 1), 100*room/heapLeast))) //nolint:gosec // G115: at most 1600
 }
 
 // usage is what the process has of memory.
 type usage struct {
-	allocated  uint64 // octets, ever
-	live       uint64 // found in use by the last collection
-	free       uint64 // not in use and not given back
-	goroutines uint64
+	allocated   uint64 // octets, ever
+	live        uint64 // found in use by the last collection
+	roots       uint64 // of stacks and variables, which it looked at
+	free        uint64 // not in use and not given back
+	goroutines  uint64
+	collections uint64
 }
 
 func measureUsage() (u usage) {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/sched/goroutines:goroutines"},
+		{Name: "/sched/goroutines:goroutines"}, {Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"},
 	}
 	metrics.Read(samples)
-	for i, value := range []*uint64{&u.allocated, &u.live, &u.free, &u.goroutines} {
+	var stacks, variables uint64
+	for i, value := range []*uint64{&u.allocated, &u.live, &u.free, &u.goroutines, &u.collections, &stacks, &variables} {
 		*value = samples[i].Value.Uint64()
 	}
+	u.roots = stacks + variables
 	return u
 }
 
