@@ -162,7 +162,14 @@ func FuzzLoginName(f *testing.F) {
 				}
 				continue
 			}
-			if strings.ContainsAny(n.User+n.Folder+n.Host+n.Realm, "\x00\r\n/\\*@()") || n.User == "" {
+			if strings.ContainsAny(n.User+n.Host+n.Realm, "/") || n.User == "" {
+				t.Fatalf("Parse(%q) = %+v", s, n)
+			}
+			// A folder has levels, and none that could lead elsewhere.
+			if strings.Contains("/"+n.Folder+"/", "//") != (n.Folder == "") || strings.Contains(n.Folder, "..") {
+				t.Fatalf("Parse(%q) = %+v", s, n)
+			}
+			if strings.ContainsAny(n.User+n.Folder+n.Host+n.Realm, "\x00\r\n\\*@()") {
 				t.Fatalf("Parse(%q) = %+v", s, n)
 			}
 			if n.Principal() != "" && n.Realm != "REALM.TEST" {
