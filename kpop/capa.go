@@ -98,6 +98,6 @@ func (c *conn) putNumber(v int64) {
 }
 
 func (t *transaction) capa(context.Context, *command) (state, error) {
-	t.sendCapa(&t.account)
+	t.sendCapa(t.account)
 	return t, nil
 }

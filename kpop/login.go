@@ -73,11 +73,12 @@ func (c *conn) enter(ctx context.Context, id auth.Identity) (*transaction, error
 		c.srv.giveUser(c)
 		return nil, fmt.Errorf("kpop: mailbox %q: %w", account.Mailbox, holderTold(err, account.User))
 	}
-	t := &transaction{conn: c, drop: drop, account: account}
+	in := &login{identity: id, account: account}
+	t := &transaction{conn: c, drop: drop, account: &in.account}
 	c.held = t
 	t.appender, _ = drop.(mailstore.Appender)
 	t.rester, _ = drop.(mailstore.Rester)
-	c.login.Store(&login{identity: id, account: account})
+	c.login.Store(in)
 	c.srv.admit(c)
 	return t, nil
 }

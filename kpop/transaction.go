@@ -16,7 +16,7 @@ type transaction struct {
 	*conn
 	drop     mailstore.Maildrop
 	appender mailstore.Appender // drop, when it can
-	account  auth.Account
+	account  *auth.Account
 
 	deleted       marks
 	deletedOctets int64

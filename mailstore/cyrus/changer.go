@@ -60,7 +60,7 @@ func (d *maildrop) renameThrough(ctx context.Context, c Changer, old, name imapd
 	for _, e := range entries {
 		m := &mailbox{store: d.store, entry: e, place: e.Mailbox()}
 		key := m.holdKey()
-		if err := d.store.holds.acquire(key, Held{Mailbox: e.Name.Intname(), Holder: d.holder}); err != nil {
+		if err := d.store.holds.acquire(key, e.Name.Intname(), d.holder); err != nil {
 			return told(err)
 		}
 		defer func() { err = errors.Join(err, d.store.holds.give(key)) }()

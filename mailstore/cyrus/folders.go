@@ -146,7 +146,7 @@ func (d *maildrop) Select(ctx context.Context, folder string) (mailstore.Folders
 	}
 	key := m.holdKey()
 	if key != d.key {
-		if err := s.holds.acquire(key, Held{Mailbox: name.Intname(), Holder: d.holder}); err != nil {
+		if err := s.holds.acquire(key, name.Intname(), d.holder); err != nil {
 			return nil, told(err)
 		}
 	}

@@ -28,7 +28,14 @@ type holds struct {
 	dir   string
 	mu    sync.Mutex
 	files [shards]*ofd.File
-	by    map[uint64]Held
+	by    map[uint64]hold
+}
+
+// A hold is small: the map has room for twice as many. Its holder is the
+// maildrop's own.
+type hold struct {
+	mailbox string // internal name
+	holder  *mailstore.Holder
 }
 
 // Held is a maildrop that a session of this process has.
@@ -51,11 +58,11 @@ func (h *holds) place(key uint64) (shard int, octet int64) {
 	return int(key >> 56), min(int64(key&math.MaxInt64), math.MaxInt64-1)
 }
 
-func (h *holds) acquire(key uint64, held Held) error {
+func (h *holds) acquire(key uint64, mailbox string, holder *mailstore.Holder) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if by, taken := h.by[key]; taken {
-		return &mailstore.InUseError{Holder: by.Holder}
+		return &mailstore.InUseError{Holder: *by.holder}
 	}
 	shard, octet := h.place(key)
 	f, err := h.file(shard)
@@ -69,7 +76,7 @@ func (h *holds) acquire(key uint64, held Held) error {
 	if !ok {
 		return fmt.Errorf("cyrus: %w by another process", mailstore.ErrInUse)
 	}
-	h.by[key] = held
+	h.by[key] = hold{mailbox, holder}
 	return nil
 }
 
@@ -118,7 +125,7 @@ func (h *holds) list() []Held {
 	defer h.mu.Unlock()
 	list := make([]Held, 0, len(h.by))
 	for _, held := range h.by {
-		list = append(list, held)
+		list = append(list, Held{Mailbox: held.mailbox, Holder: *held.holder})
 	}
 	slices.SortFunc(list, func(a, b Held) int {
 		return cmp.Or(a.Holder.Since.Compare(b.Holder.Since), cmp.Compare(a.Mailbox, b.Mailbox))

@@ -15,7 +15,7 @@ type maildrop struct {
 	store       *Store
 	key         uint64
 	root        imapdconf.Name // what the session opened: its folders lie below
-	holder      mailstore.Holder
+	holder      *mailstore.Holder
 	place       imapdconf.Mailbox
 	directory   string // of message files
 	archive     string // of archived ones; directory where there is no archive

@@ -36,7 +36,7 @@ func (d *maildrop) DeleteFolder(ctx context.Context, folder string) error {
 	}
 	defer m.release()
 	key := m.holdKey()
-	if err := s.holds.acquire(key, Held{Mailbox: name.Intname(), Holder: d.holder}); err != nil {
+	if err := s.holds.acquire(key, name.Intname(), d.holder); err != nil {
 		return told(err)
 	}
 	err = m.delete(ctx)
@@ -246,11 +246,11 @@ func (s *Store) serving(ctx context.Context, name imapdconf.Name) (cyrusdb.Mailb
 }
 
 // lock takes the mailboxes from sessions and from all who write.
-func (r *renaming) lock(ctx context.Context, h mailstore.Holder) error {
+func (r *renaming) lock(ctx context.Context, h *mailstore.Holder) error {
 	for _, e := range r.old {
 		m := &mailbox{store: r.store, purpose: toReplace, entry: e, place: e.Mailbox()}
 		key := m.holdKey()
-		if err := r.store.holds.acquire(key, Held{Mailbox: e.Name.Intname(), Holder: h}); err != nil {
+		if err := r.store.holds.acquire(key, e.Name.Intname(), h); err != nil {
 			return err
 		}
 		r.held = append(r.held, key)

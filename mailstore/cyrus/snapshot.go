@@ -63,7 +63,7 @@ func hasBit(set []uint64, i int) bool {
 
 // snapshot opens the mailbox that m has found, reads it, and lets go.
 // minPoll is the least time between logins; zero: it is not counted.
-func (s *Store) snapshot(ctx context.Context, m *mailbox, h mailstore.Holder, minPoll time.Duration) (*maildrop, error) {
+func (s *Store) snapshot(ctx context.Context, m *mailbox, h *mailstore.Holder, minPoll time.Duration) (*maildrop, error) {
 	defer m.release()
 	if err := m.open(ctx); err != nil {
 		return nil, err

@@ -133,7 +133,7 @@ func Open(o Options) (*Store, error) {
 	s.open.left.Store(openDirectories)
 	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.holds.dir = filepath.Join(s.stateDir, "locks")
-	s.holds.by = make(map[uint64]Held)
+	s.holds.by = make(map[uint64]hold)
 	if err := s.makeState(); err != nil {
 		return nil, err
 	}
@@ -190,10 +190,10 @@ func (s *Store) Open(ctx context.Context, mailbox string, h mailstore.Holder) (m
 		return nil, err
 	}
 	key := m.holdKey()
-	if err := s.holds.acquire(key, Held{Mailbox: name.Intname(), Holder: h}); err != nil {
+	if err := s.holds.acquire(key, name.Intname(), &h); err != nil {
 		return nil, told(err)
 	}
-	d, err := s.snapshot(ctx, m, h, cmp.Or(h.LoginDelay, s.conf.POP.MinPoll))
+	d, err := s.snapshot(ctx, m, &h, cmp.Or(h.LoginDelay, s.conf.POP.MinPoll))
 	if err != nil {
 		return nil, errors.Join(told(err), s.holds.give(key))
 	}
