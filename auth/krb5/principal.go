@@ -16,6 +16,11 @@ const maxPrincipal = 255
 // octets. Two different principals never give the same text.
 func PrincipalText(components []string, realm string) string {
 	var b strings.Builder
+	size := len(components) + len(realm) // and more where something is quoted
+	for _, c := range components {
+		size += len(c)
+	}
+	b.Grow(size)
 	for i, c := range components {
 		if i > 0 {
 			b.WriteByte('/')

@@ -71,6 +71,9 @@ func (d *maildrop) setPlace(place imapdconf.Mailbox) error {
 	if err != nil {
 		return told(err)
 	}
+	if archive == directory {
+		archive = directory // one string for the session's life, not two
+	}
 	if directory != d.directory {
 		d.closeDirectory()
 	}
