@@ -15,6 +15,7 @@ import (
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A change is one writing of a mailbox under its locks: records altered in
@@ -137,7 +138,7 @@ func (m *mailbox) readHeader(x *indexFile) (*MailboxHeader, error) {
 }
 
 func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := ofd.Open(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault(path, -1, "there is no such file")
 	}
@@ -145,14 +146,19 @@ func readSmall(path string, limit int64) ([]byte, error) {
 		return nil, told(err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, told(err)
 	}
-	if int64(len(b)) > limit {
+	if info.Size > limit {
 		return nil, fault(path, limit, "longer than %d octets", limit)
 	}
-	return b, nil
+	b := make([]byte, info.Size)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF { //nolint:errorlint // a File says it plainly
+		return nil, told(err)
+	}
+	return b[:n], nil
 }
 
 // reserve makes room for n altered records.

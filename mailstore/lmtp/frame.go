@@ -200,8 +200,16 @@ const (
 
 // find gives the number of octets up to the message's end, or all.
 func (d *dotEnd) find(b []byte) int {
-	for i, o := range b {
-		switch {
+	for i := 0; i < len(b); i++ {
+		if *d == withinLine {
+			// Nothing but a carriage return matters here: most octets are passed over.
+			next := bytes.IndexByte(b[i:], '\r')
+			if next < 0 {
+				break
+			}
+			i += next
+		}
+		switch o := b[i]; {
 		case *d == lineBegins && o == '.':
 			*d = dotSeen
 		case *d == dotSeen && o == '\r':

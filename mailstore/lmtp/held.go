@@ -12,6 +12,9 @@ import (
 // file without a name.
 const inMemory = 256 << 10
 
+// mostMessages is what most messages without attachments fit in.
+const mostMessages = 8 << 10
+
 // A held message has come in whole.
 type held struct {
 	memory bytes.Buffer
@@ -22,6 +25,7 @@ type held struct {
 // hold takes a message in, to its end.
 func hold(r io.Reader, dir string) (*held, error) {
 	m := &held{}
+	m.memory.Grow(mostMessages)
 	n, err := io.CopyN(&m.memory, r, inMemory)
 	m.size = n
 	if errors.Is(err, io.EOF) {
