@@ -336,3 +336,23 @@ func TestCheckBetweenMarkAndDrop(t *testing.T) {
 	changeHeader(t, s, "alice", first)
 	clean(t, s, "alice")
 }
+
+// TestStaleName: a file that has the next message's name, as a loss of power may
+// leave it, goes; what it is a second name of stays as it is.
+func TestStaleName(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"Subject: two\r\n\r\nx\r\n", large("two")} {
+		s := newMailbox(t)
+		appendMessage(t, s, "alice", "Subject: one\r\n\r\nx\r\n")
+		place := must(s.lookup("alice"))
+		first, next := must(s.conf.MessagePath(place, 1, false)), must(s.conf.MessagePath(place, 2, false))
+		if err := os.Link(first, next); err != nil {
+			t.Fatal(err)
+		}
+		appendMessage(t, s, "alice", text)
+		if got := texts(t, s); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("%q", got)
+		}
+		clean(t, s, "alice")
+	}
+}
