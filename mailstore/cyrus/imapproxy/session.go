@@ -1,6 +1,7 @@
 package imapproxy
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -65,20 +66,41 @@ func (p *Proxy) connect(ctx context.Context, limit int64) (*client.Client, error
 	if err := conn.SetDeadline(end); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	if p.Security == TLS {
-		conn = tls.Client(conn, p.TLS)
-	}
-	c, err := client.New(conn)
+	g, err := p.greet(conn)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	c.ErrorLog = log.New(io.Discard, "", 0) // what matters is returned
-	if p.Security == StartTLS {
-		if err := c.StartTLS(p.TLS); err != nil {
-			return nil, errors.Join(err, c.Terminate())
-		}
+	c, err := client.New(g)
+	if err == nil {
+		c.ErrorLog = log.New(io.Discard, "", 0) // what matters is returned
+	}
+	close(g.ready) // not before: the client's own goroutine uses the log
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	if _, err := c.Capability(); err != nil {
+		return nil, errors.Join(err, c.Terminate())
 	}
 	return c, nil
+}
+
+// greet secures the connection and reads the greeting.
+func (p *Proxy) greet(conn net.Conn) (*guard, error) {
+	if p.Security == TLS {
+		conn = tls.Client(conn, p.TLS)
+	}
+	in := bufio.NewReader(conn)
+	if err := greeting(in); err != nil {
+		return nil, err
+	}
+	if p.Security == StartTLS {
+		secured, err := startTLS(conn, in, p.TLS)
+		if err != nil {
+			return nil, err
+		}
+		conn, in = secured, bufio.NewReader(secured)
+	}
+	return &guard{Conn: conn, in: in, first: greeted, ready: make(chan struct{}), size: -1}, nil
 }
 
 func (p *Proxy) login(c *client.Client, user string) error {
