@@ -86,7 +86,7 @@ fuzz:
 # Each fault of integration/chaos, played many times; ends in a table.
 ROUNDS ?= 20
 chaos: deps build
-	CHAOS_ROUNDS=$(ROUNDS) go test -tags integration -count=1 -timeout 2h ./integration/chaos
+	cd integration/chaos && CHAOS_ROUNDS=$(ROUNDS) go test -tags integration -count=1 -timeout 2h
 
 # A crowd of 13,000 for ten minutes; SOAK holds flags of integration/cmd/soak.
 soak: deps build

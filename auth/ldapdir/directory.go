@@ -137,6 +137,9 @@ func (d *Directory) Find(ctx context.Context, q rules.Query, trace rules.Trace) 
 	}
 	// One caller's hang-up must not end the search that others wait for.
 	result := d.flight.DoChan(key, func() (any, error) {
+		if a, ok := d.cache.fresh(key, time.Now()); ok {
+			return a, nil // another flight landed since we looked
+		}
 		return d.fetch(context.WithoutCancel(ctx), key, filter, v, nil)
 	})
 	select {
