@@ -50,6 +50,25 @@ func TestThreatTable(t *testing.T) {
 	}
 }
 
+// TestReliabilityNames: each test that docs/reliability.md names is there.
+func TestReliabilityNames(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := testNames(t)
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(page, -1)
+	for _, name := range named {
+		if !tests[string(name[1])] {
+			t.Errorf("there is no %s", name[1])
+		}
+	}
+	if len(named) == 0 {
+		t.Error("no test is named any more")
+	}
+}
+
 // sources are all Go files but tests, one after the other.
 func sources(t *testing.T) string {
 	t.Helper()
