@@ -86,16 +86,17 @@ const (
 	heapLeast = 4 << 20 // the runtime's own
 	heapMost  = 64 << 20
 
-	// muchStays is the part of what was allocated that outlives a collection when
-	// sessions stay: it is one eighth if all do.
-	muchStays = 16
+	// muchStays is the part of what was allocated that outlives collections when
+	// sessions stay: it is one eighth if all do. Of one collection alone littleStays
+	// tells as much: it also finds what is only on its way.
+	muchStays, littleStays = 1. / 16, 1. / 32
 )
 
 // A pace is how far the heap may grow before it is collected.
 type pace struct {
 	room    uint64 // octets, if less than twice what is in use
 	since   usage  // from when on what stays is counted
-	seen    uint64 // the collections that were
+	last    usage  // at the last collection
 	percent int    // as the runtime has it
 }
 
@@ -111,18 +112,18 @@ func (p *pace) set(now usage) {
 }
 
 // follow makes more room when little has stayed of what was allocated since there
-// was more the last time, or since a quiet time. While much does, it is counted
-// from there on: one collection alone also finds what is only on its way.
+// was more the last time, or since a quiet time; or of what was allocated since the
+// last collection, as when more clients have come that all go again.
 func (p *pace) follow(now usage) {
-	first, again := p.seen == 0, now.collections == p.seen
-	p.seen = now.collections
-	stayed, of := max(now.live, p.since.live)-p.since.live, now.allocated-p.since.allocated
+	last := p.last
+	if p.last = now; now.collections == last.collections {
+		return
+	}
 	switch {
-	case again:
-	case first:
+	case last.collections == 0:
 		p.since = now
-	case of < heapLeast: // too little to tell
-	case stayed > of/muchStays:
+	case now.allocated-p.since.allocated < heapLeast: // too little to tell
+	case now.stayed(&p.since) > muchStays && now.stayed(&last) > littleStays:
 		p.room = heapLeast
 	default:
 		p.room, p.since = min(4*p.room, heapMost), now
@@ -131,7 +132,7 @@ func (p *pace) follow(now usage) {
 
 // restart begins anew after a collection: what comes after a quiet time may stay.
 func (p *pace) restart(now usage) {
-	p.room, p.since, p.seen = heapLeast, now, now.collections
+	p.room, p.since, p.last = heapLeast, now, now
 	p.set(now)
 }
 
@@ -168,6 +169,13 @@ func measureUsage() (u usage) {
 	}
 	u.roots = stacks + variables
 	return u
+}
+
+// stayed is the part of what was allocated since last that was in use at the last
+// collection.
+func (u *usage) stayed(last *usage) float64 {
+	more := max(u.live, last.live) - last.live
+	return float64(more) / float64(max(u.allocated-last.allocated, 1))
 }
 
 // quietSince: little was done since last.

@@ -59,8 +59,10 @@ func TestPace(t *testing.T) {
 		{"it goes on", 16 << 20, 100 << 10, 64},
 		{"it goes on, there is no more", 64 << 20, 0, 64},
 		{"sessions stay", 64 << 20, 8 << 20, 4},
-		{"one collection finds less of them", 20 << 20, 0, 4},
-		{"they have long been there", 200 << 20, 0, 16},
+		{"one collection finds less of them", 20 << 20, 1 << 20, 4},
+		{"no more of them come", 12 << 20, 0, 16},
+		{"a collection finds much on its way", 16 << 20, 2 << 20, 4},
+		{"that was all", 4 << 20, 100 << 10, 16},
 	} {
 		if got := work(step.allocated, step.stays); got != step.want {
 			t.Errorf("%d, %s: room for %d MiB, want %d", i, step.what, got, step.want)
