@@ -98,7 +98,7 @@ const count = 6
 func text(user string, n int) string {
 	body := strings.Repeat("line of message "+strconv.Itoa(n)+" of "+user+"\r\n", 3)
 	if n == 4 {
-		body = strings.Repeat("a long line of the large message, said very often\r\n", 60_000)
+		body = strings.Repeat("a long line of "+user+"'s large message, said very often\r\n", 60_000)
 	}
 	return "From: a@b.test\r\nSubject: chaos " + strconv.Itoa(n) + "\r\n\r\n" + body
 }
