@@ -136,6 +136,9 @@ func (c *Campaign) next(left time.Duration) time.Duration {
 
 func (c *Campaign) once(ctx context.Context, t Target, long time.Duration) (out []byte, used time.Duration, err error) {
 	cmd := command(ctx, t.binary, "-test.run", "^$", "-test.fuzz", "^"+t.Name+"$", "-test.fuzztime", long.String(),
+		// Go would try for a minute to shorten each input that is new: of a database
+		// of some KiB that takes all the time there is.
+		"-test.fuzzminimizetime", "1s",
 		"-test.fuzzcachedir", filepath.Join(c.Dir, "corpus", t.Package), "-test.parallel", strconv.Itoa(c.Workers))
 	cmd.Dir = t.dir
 	out, err = cmd.CombinedOutput()
