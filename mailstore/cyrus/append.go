@@ -237,7 +237,7 @@ func (c *change) nextRecord() (*Record, error) {
 // add puts a new record at the end of the index.
 func (c *change) add(r *Record) error {
 	h := &c.x.header
-	h.account(c.x.layout, r, c.names, 1)
+	c.tally.account(h, r, 1)
 	c.quota[cyrusdb.QuotaStorage] += int64(r.Size)
 	c.quota[cyrusdb.QuotaMessages]++
 	c.added = true

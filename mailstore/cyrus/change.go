@@ -23,8 +23,8 @@ import (
 type change struct {
 	m     *mailbox
 	x     *indexFile
-	names []string // keywords
 	head  *MailboxHeader
+	tally tally
 	now   uint64
 	added bool // records were added: for the sync log
 
@@ -59,7 +59,7 @@ func (s *Store) headerChange(m *mailbox, x *indexFile) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &change{m: m, x: x, head: head, names: head.Flags, now: uint64(s.now().Unix())}, nil
+	return &change{m: m, x: x, head: head, tally: newTally(x.layout, head.Flags), now: uint64(s.now().Unix())}, nil
 }
 
 // loadAnnotations reads them unless that has been done.

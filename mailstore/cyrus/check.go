@@ -46,7 +46,8 @@ type checker struct {
 	faults      []FaultError
 
 	counted IndexHeader // what the header should be
-	octets  int64       // of annotations
+	tally   tally
+	octets  int64 // of annotations
 	uids    map[uint32]bool
 }
 
@@ -82,6 +83,7 @@ func (c *checker) run(ctx context.Context) (err error) {
 	if c.cache != nil {
 		defer c.cache.close()
 	}
+	c.tally = newTally(c.x.layout, c.head.Flags)
 	c.uids = make(map[uint32]bool)
 	if err := c.records(); err != nil {
 		return err
@@ -126,7 +128,7 @@ func (c *checker) records() error {
 func (c *checker) record(r *Record, offset int64) error {
 	h := &c.counted
 	c.uids[r.UID] = true
-	h.account(c.x.layout, r, c.head.Flags, 1)
+	c.tally.account(h, r, 1)
 	h.HighestModSeq, h.LastUID = max(h.HighestModSeq, r.ModSeq), max(h.LastUID, uint64(r.UID))
 	if r.CacheOffset != 0 && r.CacheCRC != 0 {
 		c.cacheRecord(r, offset)

@@ -101,10 +101,10 @@ func (d *maildrop) flag(c *change, n mailstore.Number, set, clear Flags) (flags 
 		if flags == r.Flags {
 			return nil
 		}
-		c.x.header.account(c.x.layout, &r, c.names, -1)
+		c.tally.account(&c.x.header, &r, -1)
 		r.Flags = flags
 		c.touch(&r)
-		c.x.header.account(c.x.layout, &r, c.names, 1)
+		c.tally.account(&c.x.header, &r, 1)
 		return c.alter(i, b, &r)
 	})
 	if err == nil && !found {

@@ -22,7 +22,7 @@ func (c *change) heal(begun uint64) error {
 		r := l.decodeRecord(b)
 		if r.ModSeq > begun && r.Flags&FlagExpunged != 0 {
 			r.Flags &^= FlagExpunged
-			former.SyncAnnot ^= uint64(virtualTerm(l, &r))
+			former.SyncAnnot ^= uint64(c.tally.virtualTerm(&r))
 			if a, found := c.annotations[r.UID]; found {
 				former.SyncAnnot ^= uint64(a.sum)
 				former.QuotaAnnot -= min(former.QuotaAnnot, uint64(a.octets))
@@ -36,7 +36,7 @@ func (c *change) heal(begun uint64) error {
 			b = c.new[k*width : (k+1)*width]
 		}
 		r = l.decodeRecord(b)
-		h.account(l, &r, c.names, 1)
+		c.tally.account(h, &r, 1)
 		return nil
 	})
 	h.SyncAnnot, h.QuotaAnnot = former.SyncAnnot, former.QuotaAnnot

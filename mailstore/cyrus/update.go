@@ -157,7 +157,7 @@ func (d *maildrop) expunge(ch *change, i uint64, b []byte, position int) error {
 // clean-up.
 func (c *change) expunge(i uint64, b []byte, r *Record, mode imapdconf.ExpungeMode) error {
 	h := &c.x.header
-	h.account(c.x.layout, r, c.names, -1)
+	c.tally.account(h, r, -1)
 	r.Flags |= FlagDeleted | FlagExpunged
 	if mode != imapdconf.ExpungeDelayed {
 		r.Flags |= FlagUnlinked
@@ -192,10 +192,10 @@ func (d *maildrop) see(ch *change, i uint64, b []byte, position int) error {
 	if err := d.same(ch, i, b, position); err != nil {
 		return err
 	}
-	ch.x.header.account(ch.x.layout, &r, ch.names, -1)
+	ch.tally.account(&ch.x.header, &r, -1)
 	r.Flags |= FlagSeen
 	ch.touch(&r)
-	ch.x.header.account(ch.x.layout, &r, ch.names, 1)
+	ch.tally.account(&ch.x.header, &r, 1)
 	return ch.alter(i, b, &r)
 }
 
