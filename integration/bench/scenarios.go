@@ -247,7 +247,9 @@ func appendTop(dst []byte, n int) []byte {
 	return append(strconv.AppendInt(append(dst, "TOP "...), int64(n), 10), " 0\r\n"...)
 }
 
-// run fetches by sessions that have logged in before.
+// run fetches by sessions that have logged in before, and have fetched each message
+// once: what a system does with files that nobody has read for a while is not
+// measured.
 func (f transfer) run(t *trial) error {
 	g := f.of(&t.w.corpus)
 	lengths, command := t.w.lengths[g.name].retr, appendRetr
@@ -270,11 +272,18 @@ func (f transfer) run(t *trial) error {
 			return err
 		}
 	}
+	warm := f
+	warm.n, warm.batch = min(f.n, g.count), 100
+	for _, c := range sessions {
+		if err := warm.fetch(c, lengths, command, func(time.Time) {}); err != nil {
+			return err
+		}
+	}
 	if err := t.start(); err != nil {
 		return err
 	}
 	err := parallel(len(sessions), len(sessions), func(i int) error {
-		return f.fetch(t, sessions[i], lengths, command)
+		return f.fetch(sessions[i], lengths, command, t.took)
 	})
 	if err != nil {
 		return err
@@ -291,7 +300,7 @@ func (f transfer) run(t *trial) error {
 }
 
 // fetch is one session's part; a latency is that of a batch.
-func (f transfer) fetch(t *trial, c *session, lengths []int, command func([]byte, int) []byte) error {
+func (f transfer) fetch(c *session, lengths []int, command func([]byte, int) []byte, took func(since time.Time)) error {
 	for i := 0; i < f.n; i += f.batch {
 		began := time.Now()
 		err := c.pipeline(f.batch, min(f.batch, f.n-i),
@@ -300,7 +309,7 @@ func (f transfer) fetch(t *trial, c *session, lengths []int, command func([]byte
 		if err != nil {
 			return err
 		}
-		t.took(began)
+		took(began)
 	}
 	return nil
 }
@@ -316,12 +325,16 @@ func (f transfer) units(lengths []int, sessions int) float64 {
 	return float64(octets*sessions) / 1e6
 }
 
-// listings are sessions that ask for everything but messages.
+// listings are sessions that ask for everything but messages. One comes before the
+// clock runs.
 func listings(of maildrops, n int) func(*trial) error {
 	return func(t *trial) error {
 		g := of(&t.w.corpus)
 		ready, err := proofs(t.w.tickets[g.name], n, true)
 		if err != nil {
+			return err
+		}
+		if err := t.w.visit(t.server, *g, t.w.tickets[g.name][0], false); err != nil {
 			return err
 		}
 		if err := t.start(); err != nil {
@@ -349,11 +362,16 @@ func listings(of maildrops, n int) func(*trial) error {
 	}
 }
 
-// looks are sessions that ask for STAT only, on a large maildrop.
+// looks are sessions that ask for STAT only, on a large maildrop. One that asks for
+// more comes before the clock runs.
 func looks(of maildrops, n int) func(*trial) error {
 	return func(t *trial) error {
-		ready, err := proofs(t.w.tickets[of(&t.w.corpus).name], n, true)
+		g := of(&t.w.corpus)
+		ready, err := proofs(t.w.tickets[g.name], n, true)
 		if err != nil {
+			return err
+		}
+		if err := t.w.visit(t.server, *g, t.w.tickets[g.name][0], false); err != nil {
 			return err
 		}
 		if err := t.start(); err != nil {
@@ -374,9 +392,13 @@ func looks(of maildrops, n int) func(*trial) error {
 }
 
 // deletions mark every message of a maildrop that is used once, and commit. The
-// latency is that of everything from the first DELE to the answer of QUIT.
+// latency is that of everything from the first DELE to the answer of QUIT. Another
+// session has looked at the maildrop just before.
 func deletions(t *trial) error {
 	g := t.w.corpus.dele
+	if err := t.w.visit(t.server, g, t.w.tickets[g.name][t.round], false); err != nil {
+		return err
+	}
 	c, err := t.w.login(t.server, t.w.tickets[g.name][t.round], false)
 	if err != nil {
 		return err
