@@ -8,11 +8,11 @@ import (
 )
 
 // timerSlack is how much later than asked the kernel may wake a thread, in
-// nanoseconds; its own default is a tenth of that. While there is work the runtime's
+// nanoseconds; its own default is a sixth of that. While there is work the runtime's
 // monitor sleeps for 20 µs at a time, which made a tenth of what a login costs ("GSSAPI
 // login, clear, 8 clients" of make bench). It also takes the processor away from
 // threads that wait for the disk: with 1 ms other deliveries waited for it.
-const timerSlack = 500_000
+const timerSlack = 300_000
 
 // startedOnce is in the environment of the second start, lest a kernel that forgets
 // the slack have a third.
