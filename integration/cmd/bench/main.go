@@ -35,6 +35,7 @@ type run struct {
 	check    string
 	renew    bool
 	stay     bool
+	network  string
 }
 
 func command() *cobra.Command {
@@ -52,6 +53,7 @@ func command() *cobra.Command {
 	f.StringVar(&r.options.Before, "before", "", "another build of kpopd, measured beside this one")
 	f.StringVar(&r.options.Dir, "dir", "", "where servers and mail lie during the run; default: a new one in /var/tmp")
 	f.BoolVar(&r.stay, "keep", false, "leave that directory as it is, with every server's log")
+	f.StringVar(&r.network, "congestion", "reno", "TCP's congestion control, in a network of the run's own; system: as it is, in the system's")
 	f.StringVar(&r.out, "out", "bench", "where the reports are written")
 	f.StringVar(&r.document, "document", "", "a document that takes the tables in between its marks")
 	f.StringVar(&r.check, "check", "", "a file of ratios that must not have grown by more than a quarter")
@@ -60,6 +62,11 @@ func command() *cobra.Command {
 }
 
 func (r *run) run(ctx context.Context) (err error) {
+	if r.network != "system" {
+		if err := bench.EnterNetwork(r.network); err != nil {
+			return err
+		}
+	}
 	o := &r.options
 	o.Log, o.Size = os.Stdout, bench.Full
 	if r.quick {
