@@ -39,6 +39,9 @@ type login struct {
 
 const jumpSkew = 5 * time.Minute
 
+// aBoot and anotherBoot are ids as the kernel has them.
+var aBoot, anotherBoot = []byte("3a9b2c1e-0000-4000-8000-1234567890ab\n"), []byte("3a9b2c1e-0000-4000-8000-1234567890ac\n")
+
 func newJumpRun(t *testing.T) *jumpRun {
 	t.Helper()
 	r := &jumpRun{t: t, jumping: &jumping{time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), 100 * time.Hour}, path: filepath.Join(t.TempDir(), "replay")}
@@ -49,7 +52,7 @@ func newJumpRun(t *testing.T) *jumpRun {
 
 func (r *jumpRun) open() {
 	r.t.Helper()
-	cache, err := openReplayJournal(r.path, newReplayCache(0, r.clock()))
+	cache, err := openReplayJournal(r.path, aBoot, newReplayCache(0, r.clock()))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -270,5 +273,49 @@ func TestFloorFollowsTheClock(t *testing.T) {
 		if got := r.day.Sub(r.cache.Floor()); got != 2*time.Minute {
 			t.Errorf("floor %v before now", got)
 		}
+	}
+}
+
+// TestJournalOfAnotherBoot: what may have been lost is covered by the floor, also where
+// the boot's id cannot be read; and a journal that was written anew by a process that
+// cannot read it any more is of its boot all the same.
+func TestJournalOfAnotherBoot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before, now []byte
+		floored     bool
+	}{
+		"the same boot":       {aBoot, aBoot, false},
+		"another boot":        {aBoot, anotherBoot, true},
+		"not known any more":  {aBoot, nil, true},
+		"not known before":    {nil, aBoot, true},
+		"never known":         {nil, nil, true},
+		"cut off in the read": {aBoot[:20], aBoot[:20], true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "replay")
+			open := func(boot []byte) *ReplayCache {
+				t.Helper()
+				r, err := openReplayJournal(path, boot, newReplayCache(0, systemClock))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			r := open(c.before)
+			if !r.Floor().IsZero() {
+				t.Error("a new journal has a floor")
+			}
+			if err := errors.Join(r.journal.rewrite(r), r.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if r = open(c.now); r.Floor().IsZero() == c.floored {
+				t.Errorf("floor %v", r.Floor())
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

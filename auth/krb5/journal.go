@@ -19,7 +19,8 @@ import (
 // login is accepted, so nothing is forgotten when the process ends, however it
 // ends. It is not synced: a sync costs more than the login. What a power
 // failure may lose is covered by the boot id instead: another boot than the
-// journal's raises the floor below which authenticators are refused.
+// journal's, and one that is not known, raises the floor below which authenticators
+// are refused.
 const (
 	journalMagic  = "KPOPRPL2"
 	spanMark      = "KPOPSPAN"
@@ -34,8 +35,12 @@ const (
 
 var errJournalClosed = errors.New("krb5: replay journal is closed")
 
+// unknownBoot stands for a boot id that cannot be read: two of them may be of two boots.
+var unknownBoot = bytes.Repeat([]byte{'-'}, bootIDSize)
+
 type journal struct {
 	path    string
+	boot    []byte // bootIDSize octets; a confined process cannot read it again
 	lock    *os.File
 	file    *os.File
 	size    int64
@@ -47,10 +52,11 @@ type journal struct {
 // not there. One process has it at a time. The directory must be the server's
 // own.
 func OpenReplayJournal(path string, limit int) (*ReplayCache, error) {
-	return openReplayJournal(path, newReplayCache(limit, systemClock))
+	boot, _ := os.ReadFile(bootIDFile) // without it records may be missing
+	return openReplayJournal(path, boot, newReplayCache(limit, systemClock))
 }
 
-func openReplayJournal(path string, r *ReplayCache) (*ReplayCache, error) {
+func openReplayJournal(path string, boot []byte, r *ReplayCache) (*ReplayCache, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, journalRights)
 	if err != nil {
 		return nil, fmt.Errorf("krb5: replay journal: %w", err)
@@ -58,7 +64,10 @@ func openReplayJournal(path string, r *ReplayCache) (*ReplayCache, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("krb5: replay journal %s is in use by another process: %w", path, err), lock.Close())
 	}
-	j := &journal{path: path, lock: lock}
+	j := &journal{path: path, boot: unknownBoot, lock: lock}
+	if len(boot) >= bootIDSize {
+		j.boot = boot[:bootIDSize]
+	}
 	sure, err := j.load(r)
 	if err == nil {
 		err = j.rewrite(r)
@@ -87,7 +96,7 @@ func (j *journal) load(r *ReplayCache) (sure bool, err error) {
 	if _, err := io.ReadFull(f, head); err != nil || string(head[:len(journalMagic)]) != journalMagic {
 		return false, nil
 	}
-	sure = bytes.Equal(head[len(journalMagic):], bootID())
+	sure = bytes.Equal(head[len(journalMagic):], j.boot) && !bytes.Equal(j.boot, unknownBoot)
 	return j.readRecords(f, r, sure) && sure, nil
 }
 
@@ -133,14 +142,6 @@ func (r *ReplayCache) take(key [32]byte, e seenEntry, sameBoot bool) bool {
 		r.remember(key, e)
 	}
 	return true
-}
-
-func bootID() []byte {
-	id := bytes.Repeat([]byte{'-'}, bootIDSize)
-	if b, err := os.ReadFile(bootIDFile); err == nil {
-		copy(id, b)
-	}
-	return id
 }
 
 func record(dst []byte, key [32]byte, e seenEntry) []byte {
@@ -190,7 +191,7 @@ func (j *journal) rewrite(r *ReplayCache) (err error) {
 		}
 	}()
 	buf := make([]byte, 0, headerSize+(len(r.seen)+len(r.spans))*recordSize)
-	buf = append(append(buf, journalMagic...), bootID()...)
+	buf = append(append(buf, journalMagic...), j.boot...)
 	for _, s := range r.spans {
 		var key [32]byte
 		appendSeconds(appendSeconds(append(key[:0], spanMark...), s.lo), s.hi)
