@@ -24,7 +24,7 @@ func newRemover(c config.SpoolIMAP, names imapdconf.Names, log *slog.Logger) (cy
 	}
 	password, err := os.ReadFile(c.PasswordFile)
 	if err != nil {
-		return nil, fmt.Errorf("spool.imap.password_file: %w", err)
+		return nil, fmt.Errorf("spool.imap.password_file: %w; kpopd's user must be able to read it", err)
 	}
 	roots, err := rootsOf("spool.imap.ca", c.CA)
 	if err != nil {

@@ -13,7 +13,7 @@ func (d *Daemon) tls() (*tls.Config, *x509.Certificate, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("tls: %w", err)
+		return nil, nil, fmt.Errorf("tls: %w; kpopd's user must be able to read both files, in PEM form, and they must belong together", err)
 	}
 	d.expires = pair.Leaf.NotAfter
 	least := uint16(tls.VersionTLS12)

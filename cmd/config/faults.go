@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -42,16 +41,4 @@ func (f *faults) absolute(key, path string, required bool) {
 func (f *faults) hostPort(key, address string) {
 	host, port, err := net.SplitHostPort(address)
 	f.need(err == nil && host != "" && port != "", key, fmt.Sprintf("%q is not host:port", address))
-}
-
-func (f *faults) readable(key, path string) {
-	if path == "" {
-		return
-	}
-	file, err := os.Open(path) //nolint:gosec // G304: the operator names the file
-	if err != nil {
-		f.add(key, err.Error()+"; it must be readable by the user that starts kpopd")
-		return
-	}
-	_ = file.Close()
 }

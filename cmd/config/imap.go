@@ -19,8 +19,6 @@ func (i *SpoolIMAP) check(f *faults, whole *Config) {
 	f.hostPort("spool.imap.address", i.Address)
 	f.need(i.User != "" && i.PasswordFile != "", "spool.imap",
 		"needs user, one of proxyservers in imapd.conf, and password_file")
-	f.readable("spool.imap.password_file", i.PasswordFile)
-	f.readable("spool.imap.ca", i.CA)
 	f.need(i.Security != "none" || isLocal(i.Address), "spool.imap.security",
 		"\"none\" would send the password of a user who may act for everybody over the network; use starttls or tls")
 	f.need(whole.Spool.Mode == "shared", "spool.imap.address", "needs spool.mode = \"shared\": without Cyrus nobody answers there")

@@ -112,6 +112,7 @@ message_size = 2000
 	}
 	for name, text := range map[string]string{
 		"kpopd.toml": text, "shared.toml": strings.Replace(text, "embedded", "shared", 1),
+		"absent.toml":    text + "[tls]\ncertificate = \"/absent/cert\"\nkey = \"/absent/key\"\n",
 		"retention.toml": strings.Replace(text, "[spool.options]", "[spool.options]\npopexpiretime = 30", 1),
 	} {
 		if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o600); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -73,6 +74,16 @@ func (a account) refused(path string, want fs.FileMode) string {
 	}
 	return a.lacks(path, want)
 }
+
+// handedOver says that systemd makes the file, and that it is not there: kpopd does
+// not run, or not by its unit.
+func handedOver(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil && strings.HasPrefix(path, "/run/credentials/")
+}
+
+// toHandOver is what to do about it.
+const toHandOver = "systemctl start kpopd: systemd puts it there for as long as kpopd runs (LoadCredential)"
 
 func (a account) lacks(path string, want fs.FileMode) string {
 	info, err := os.Stat(path)

@@ -23,6 +23,10 @@ func (s *Site) certificate(r *Report, who account) {
 		return
 	}
 	for _, path := range []string{c.File, c.Key} {
+		if handedOver(path) {
+			out.wrong(toHandOver, "%s is not there", path)
+			return
+		}
 		if why := who.refused(path, toRead); why != "" {
 			out.wrong("chgrp it to a group of "+who.name+", or let systemd hand it over (LoadCredential)", "user %s cannot read it: %s", who.name, why)
 		}

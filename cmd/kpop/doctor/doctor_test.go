@@ -37,6 +37,25 @@ func TestBareMachine(t *testing.T) {
 	}
 }
 
+// TestHandedOver: what systemd hands over is there while kpopd runs, and nobody is told
+// to make it.
+func TestHandedOver(t *testing.T) {
+	t.Parallel()
+	const dir = "/run/credentials/kpopd-that-is-not.service/"
+	s := bare(t)
+	s.Kerberos.Keytab = dir + "keytab"
+	s.Certificate = doctor.Certificate{File: "doctor_test.go", Key: dir + "tls.key"}
+	r := doctor.Server(t.Context(), s)
+	remedied(t, r)
+	expect(t, r, "keytab", doctor.Wrong, dir+"keytab is not there")
+	expect(t, r, "tls", doctor.Wrong, dir+"tls.key is not there")
+	for _, l := range r.Lines() {
+		if strings.Contains(l.What, dir) && !strings.HasPrefix(l.Remedy, "systemctl start kpopd") {
+			t.Errorf("%s: %s", l.What, l.Remedy)
+		}
+	}
+}
+
 func TestReportForms(t *testing.T) {
 	t.Parallel()
 	r := doctor.Server(t.Context(), bare(t))

@@ -16,6 +16,10 @@ var strong = []int32{17, 18, 19, 20}
 func (s *Site) keytab(r *Report, who account) *krb5conf.KeytabFile {
 	out := r.section("keytab")
 	path := s.Kerberos.Keytab
+	if handedOver(path) {
+		out.wrong(toHandOver, "%s is not there", path)
+		return nil
+	}
 	if why := who.refused(path, toRead); why != "" {
 		out.wrong(fmt.Sprintf("chown %s %s && chmod 600 %s, or let systemd hand it over: LoadCredential=keytab:%s", who.name, path, path, path),
 			"user %s cannot read %s: %s", who.name, path, why)
