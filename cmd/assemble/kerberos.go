@@ -1,6 +1,7 @@
 package assemble
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"io/fs"
@@ -85,14 +86,16 @@ func (d *Daemon) service() string {
 
 // OpenJournal gives the acceptor the replay cache that outlives a restart.
 func (d *Daemon) OpenJournal() (*krb5.ReplayCache, error) {
-	path := d.Config.Kerberos.ReplayJournal
-	if path == "" {
-		path = filepath.Join(d.Config.StateDir, "replay")
-	}
-	cache, err := krb5.OpenReplayJournal(path, 0)
+	cache, err := krb5.OpenReplayJournal(d.journalPath(), 0)
 	if err != nil {
 		return nil, err
 	}
 	d.Acceptor.Replay = cache
 	return cache, nil
+}
+
+// journalPath is where the replay cache has its journal, which is replaced by a new
+// one of the same directory now and then.
+func (d *Daemon) journalPath() string {
+	return cmp.Or(d.Config.Kerberos.ReplayJournal, filepath.Join(d.Config.StateDir, "replay"))
 }

@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -57,6 +58,6 @@ func (d *Daemon) Files() (read, write []string) {
 		d.Keytab.Path(), c.TLS.Certificate, c.TLS.Key, c.Password.APOPFile, c.Identity.Accounts, c.Identity.Map,
 		c.LDAP.CA, c.LDAP.PasswordFile, c.Spool.ImapdConf, c.Spool.IMAP.CA, c.Spool.IMAP.PasswordFile,
 	}, d.Profile.Sources)
-	write = append(d.Store.Directories(), c.StateDir)
+	write = append(d.Store.Directories(), c.StateDir, filepath.Dir(d.journalPath()))
 	return slices.DeleteFunc(read, func(path string) bool { return path == "" }), write
 }

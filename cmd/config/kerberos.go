@@ -27,6 +27,7 @@ func (k *Kerberos) check(f *faults, _ *Config) {
 	f.need(!slices.Contains(k.Services, "host"), "kerberos.services",
 		"must not hold \"host\": a ticket for logging in to the machine would then read mail")
 	f.between("kerberos.clock_skew", k.ClockSkew, time.Second, 10*time.Minute)
+	f.absolute("kerberos.replay_journal", k.ReplayJournal, false)
 }
 
 // A KPOP section is for the listeners that read a ticket before the greeting.
