@@ -37,10 +37,7 @@ type daemon struct {
 
 // serve runs until ctx ends by SIGTERM, then drains.
 func serve(ctx context.Context, file string, c *config.Config) (err error) {
-	l, err := logs.Open(c.Log, os.Stderr)
-	if err != nil {
-		return err
-	}
+	l := logs.Open(c.Log, os.Stderr)
 	defer l.Close() //nolint:errcheck // every record is written already
 	inherited, err := sockets.Inherited()
 	if err != nil {
@@ -53,6 +50,9 @@ func serve(ctx context.Context, file string, c *config.Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, closedAlready(sockets.Close(listeners))) }()
 	if err := giveUpRoot(c, l); err != nil {
+		return err
+	}
+	if err := l.OpenAudit(); err != nil {
 		return err
 	}
 	d, err := build(file, c, l, m)

@@ -24,8 +24,9 @@ type Logs struct {
 	audit *file // nil: none
 }
 
-// Open makes the log that c asks for; text and JSON go to w.
-func Open(c config.Log, w io.Writer) (*Logs, error) {
+// Open makes the log that c asks for; text and JSON go to w. The audit stream's file
+// is opened by OpenAudit.
+func Open(c config.Log, w io.Writer) *Logs {
 	l := &Logs{}
 	l.setLevel(c)
 	o := &slog.HandlerOptions{Level: &l.level}
@@ -40,23 +41,26 @@ func Open(c config.Log, w io.Writer) (*Logs, error) {
 	}
 	if c.Audit != "" {
 		l.audit = &file{path: c.Audit}
-		if err := l.audit.reopen(); err != nil {
-			return nil, err
-		}
 		main = &tee{main: main, audit: slog.NewJSONHandler(l.audit, nil)}
 	}
 	l.Log = slog.New(main)
-	return l, nil
+	return l
+}
+
+// OpenAudit opens the audit stream's file. It comes when root is given up: who opens
+// it again at a reload must have made it. Records from before are in the log only.
+func (l *Logs) OpenAudit() error {
+	if l.audit == nil {
+		return nil
+	}
+	return l.audit.reopen()
 }
 
 // Reload takes a new level and opens the audit stream's file again, which may
 // have been rotated. The old file stays in use when it cannot be opened.
 func (l *Logs) Reload(c config.Log) error {
 	l.setLevel(c)
-	if l.audit == nil {
-		return nil
-	}
-	return l.audit.reopen()
+	return l.OpenAudit()
 }
 
 func (l *Logs) setLevel(c config.Log) {
@@ -78,13 +82,13 @@ func (l *Logs) Close() error {
 type file struct {
 	path string
 	mu   sync.Mutex
-	f    *os.File
+	f    *os.File // nil: not opened yet
 }
 
 func (a *file) reopen() error {
 	f, err := os.OpenFile(a.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("log.audit: %w", err)
+		return fmt.Errorf("log.audit: %w; kpopd's user must be able to write there: under systemd in /var/log/kpopd, or where ReadWritePaths= lets it", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -98,11 +102,17 @@ func (a *file) reopen() error {
 func (a *file) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.f == nil {
+		return len(p), nil
+	}
 	return a.f.Write(p)
 }
 
 func (a *file) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.f == nil {
+		return nil
+	}
 	return a.f.Close()
 }

@@ -268,7 +268,8 @@ func TestStartsAsRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := "user = \"nobody\"\n[kerberos]\nkeytab = \"{dir}/keytab\"\nkrb5_conf = \"{dir}/krb5.conf\"\n[password]\ncheck = \"none\"\n[spool]\nimapd_conf = \"{dir}/imapd.conf\"\nmode = \"embedded\"\n"
+	text := "user = \"nobody\"\n[kerberos]\nkeytab = \"{dir}/keytab\"\nkrb5_conf = \"{dir}/krb5.conf\"\n[password]\ncheck = \"none\"\n[spool]\nimapd_conf = \"{dir}/imapd.conf\"\nmode = \"embedded\"\n" +
+		"[log]\naudit = \"{dir}/audit\"\n"
 	b := newBeside(t, "protocol = \"pop3\"", text)
 	for name, from := range map[string]string{"keytab": "server.keytab", "krb5.conf": "krb5.conf"} {
 		octets, err := os.ReadFile(realm.Path(from))
@@ -318,9 +319,12 @@ func TestStartsAsRoot(t *testing.T) {
 	if rest, err := io.ReadAll(p.In); err != nil || len(rest) != 0 {
 		t.Errorf("%q, %v", rest, err)
 	}
-	if info, err := os.Stat(filepath.Join(b.dir, "state")); err != nil || info.Sys().(*syscall.Stat_t).Uid != uint32(uid) {
-		t.Error("the state directory is not its user's", err)
+	for _, name := range []string{"state", "audit"} {
+		if info, err := os.Stat(filepath.Join(b.dir, name)); err != nil || info.Sys().(*syscall.Stat_t).Uid != uint32(uid) {
+			t.Error(name, "is not its user's", err)
+		}
 	}
+	b.ask(control.Request{Command: control.Reload}, nil) // opens the audit again, which root must not have made
 	b.end()
 }
 
