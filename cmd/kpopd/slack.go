@@ -28,17 +28,26 @@ func relaxTimers() {
 		_ = os.Unsetenv(startedOnce)
 		return
 	}
+	if program, err := os.Executable(); err == nil {
+		restart(program)
+	}
+}
+
+// restart starts program in the place of this one. It comes back only where that is
+// not to be, as under an AppArmor profile that does not let it, and then leaves all as
+// it was: syscall.Exec lowers the limit of descriptors to what the runtime found.
+func restart(program string) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err != nil || now == 0 || now >= timerSlack {
-		return
-	}
-	program, err := os.Executable()
-	if err != nil {
+	var descriptors unix.Rlimit
+	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil || now == 0 || now >= timerSlack || unix.Getrlimit(unix.RLIMIT_NOFILE, &descriptors) != nil {
 		return
 	}
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0); err != nil {
 		return
 	}
-	_ = unix.Exec(program, os.Args, append(os.Environ(), startedOnce+"=1")) // it only returns when it fails
+	_ = unix.Exec(program, os.Args, append(os.Environ(), startedOnce+"=1"))
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &descriptors)
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(now), 0, 0, 0) //nolint:gosec // G115: it is what the kernel gave
 }
