@@ -94,3 +94,27 @@ func TestCompose(t *testing.T) {
 		}
 	}
 }
+
+// TestStartIsLet: what comes with kpopd to confine it lets it start itself once more,
+// and read the id of the boot, by which it knows a replay journal that may lack
+// records.
+func TestStartIsLet(t *testing.T) {
+	t.Parallel()
+	for file, lines := range map[string][]string{
+		"apparmor/usr.sbin.kpopd": {"/usr/sbin/kpopd mrix,", "@{PROC}/sys/kernel/random/boot_id r,"},
+		"systemd/kpopd.service":   {"ExecStart=/usr/sbin/kpopd serve", "ExecPaths=/usr/sbin/kpopd /usr/bin/kpop /usr/lib /lib /lib64"},
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range lines {
+			if !strings.Contains(string(b), line+"\n") {
+				t.Errorf("%s lacks %q", file, line)
+			}
+		}
+		if strings.Contains(string(b), "\nProcSubset=pid") {
+			t.Errorf("%s hides /proc/sys", file)
+		}
+	}
+}
