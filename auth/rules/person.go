@@ -58,6 +58,14 @@ func (p person) owns(id auth.Identity, want auth.LoginName) bool {
 	return want.User == p.user || want.User == p.local || want.User == p.entry.Mailbox || p.aliased(id.Authzid) || slices.Contains(p.entry.Aliases, want.User)
 }
 
+// has says whether an entry that was found for a host name is the person's: the own
+// one, one of the same user, or one that has the person among its other names.
+func (p person) has(found Entry) bool {
+	of := person{entry: found}
+	return found.ID != "" && found.ID == p.entry.ID || found.User != "" && found.User == p.user ||
+		of.aliased(p.user) || p.local != "" && of.aliased(p.local)
+}
+
 // aliased says whether s, as it was sent, is one of the account's other names.
 func (p person) aliased(s string) bool {
 	return slices.ContainsFunc(p.entry.Aliases, func(a string) bool { return strings.EqualFold(a, s) })

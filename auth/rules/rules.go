@@ -108,18 +108,38 @@ func (r *Rules) decide(ctx context.Context, id auth.Identity, trace Trace) (auth
 	return account, err
 }
 
-// own opens one's own maildrop, or that of another host name of it.
+// own opens one's own maildrop, or that of another host name of it. An account that
+// is closed has no host name by which it is open.
 func (r *Rules) own(ctx context.Context, id auth.Identity, self person, want auth.LoginName, trace Trace) (auth.Account, error) {
-	entry := self.entry
+	if err := self.usable(); err != nil {
+		return auth.Account{}, err
+	}
+	entry, acting := self.entry, false
 	if r.Source != nil && (want.Host != "" || want.Folder != "") {
 		q := Query{Principal: self.principal, Realm: self.realm, User: self.user, Host: want.Host, Folder: want.Folder}
 		found, err := r.Source.Find(ctx, q, trace)
 		if err != nil {
 			return auth.Account{}, err
 		}
-		entry = found
+		if entry = found; !self.has(found) {
+			if err := r.mayOpen(self, found, trace); err != nil {
+				return auth.Account{}, err
+			}
+			acting = true
+		}
 	}
-	return r.permit(id, self.user, entry, want, trace)
+	account, err := r.permit(id, self.user, entry, want, trace)
+	account.Acting = acting && err == nil
+	return account, err
+}
+
+// mayOpen judges an entry that was found for a host name of one account and is of
+// another: john@shop.test may be an address of Smith's.
+func (r *Rules) mayOpen(self person, found Entry, trace Trace) error {
+	if found.User == "" {
+		return Refuse(NotPermitted, "%s names no user and is not the entry of the account whose host name was asked for", quote(found.ID))
+	}
+	return r.mayAct(self, found.User, trace)
 }
 
 // act opens another's maildrop, when that is permitted. The permission is
@@ -145,6 +165,11 @@ func (r *Rules) act(ctx context.Context, id auth.Identity, self person, want aut
 		q := Query{Principal: target.principal, Realm: target.realm, User: target.user, Host: want.Host, Folder: want.Folder}
 		if entry, err = r.Source.Find(ctx, q, trace); err != nil {
 			return auth.Account{}, err
+		}
+		if want.Host != "" && !target.has(entry) {
+			if err := r.mayOpen(self, entry, trace); err != nil {
+				return auth.Account{}, err
+			}
 		}
 	}
 	account, err := r.permit(id, target.user, entry, want, trace)

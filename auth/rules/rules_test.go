@@ -245,6 +245,68 @@ func TestAccounts(t *testing.T) {
 	judge(t, r, []decision{{"alice@REALM.TEST", "alice@mail.test", "alice@mail.test"}})
 }
 
+// addresses is a source that finds hosts' entries by mail address, as mail servers
+// do: whose an address is does not show in its left part.
+type addresses struct{ byUser, byAddress map[string]rules.Entry }
+
+func (a addresses) Find(_ context.Context, q rules.Query, _ rules.Trace) (rules.Entry, error) {
+	entry, ok := a.byUser[q.User]
+	if q.Host != "" {
+		entry, ok = a.byAddress[q.User+"@"+q.Host]
+	}
+	if !ok {
+		return rules.Entry{}, rules.Refuse(rules.NoEntry, "none")
+	}
+	return entry, nil
+}
+
+// TestHostOfAnother: an entry that is found for john@shop.test may be Smith's, who
+// has that address. It is John's only when it says so.
+func TestHostOfAnother(t *testing.T) {
+	t.Parallel()
+	account := func(name string, aliases ...string) rules.Entry {
+		return rules.Entry{ID: "uid=" + name, User: name, Mailbox: name, Aliases: aliases}
+	}
+	john, smith, shop, front := account("john"), account("smith", "john@shop.test"), account("john-shop", "john"), account("front")
+	front.ActsFor = []string{"john"}
+	r := realm()
+	r.Names.Hosts = []string{"shop.test", "mail.test", "own.test"}
+	r.Source = addresses{
+		map[string]rules.Entry{"john": john, "smith": smith, "front": front},
+		map[string]rules.Entry{"john@shop.test": smith, "john@mail.test": shop, "john@own.test": john},
+	}
+	judge(t, r, []decision{
+		{"john@REALM.TEST", "john@shop.test", "refused not-authorized"},
+		{"john@REALM.TEST", "john+shop.test", "refused not-authorized"},
+		{"john@REALM.TEST", "john@mail.test", "john-shop"},
+		{"john@REALM.TEST", "john@own.test", "john"},
+		{"front@REALM.TEST", "john", "as john"},
+		{"front@REALM.TEST", "john@mail.test", "as john-shop"},
+		{"front@REALM.TEST", "john@shop.test", "refused not-authorized"},
+	})
+	john.ActsFor = []string{"smith"}
+	r.Source.(addresses).byUser["john"] = john
+	judge(t, r, []decision{{"john@REALM.TEST", "john@shop.test", "as smith"}})
+}
+
+// TestLockedWithHosts: a locked account has no host name by which it is open.
+func TestLockedWithHosts(t *testing.T) {
+	t.Parallel()
+	a, err := rules.OpenAccounts(write(t, "carol locked\ncarol@shop.test mailbox=carol.shop\ndave\ndave@shop.test user=alice mailbox=alice\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := realm()
+	r.Source = a
+	judge(t, r, []decision{
+		{"carol@REALM.TEST", "", "refused locked"},
+		{"carol@REALM.TEST", "carol@shop.test", "refused locked"},
+		{"carol@REALM.TEST", "carol+shop.test", "refused locked"},
+		{"dave@REALM.TEST", "dave", "dave"},
+		{"dave@REALM.TEST", "dave@shop.test", "refused not-authorized"},
+	})
+}
+
 // TestHostLineIsNoPrincipal: an SDPS line and a principal may be spelled alike.
 func TestHostLineIsNoPrincipal(t *testing.T) {
 	t.Parallel()
