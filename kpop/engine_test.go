@@ -279,6 +279,24 @@ func TestSlowRefusalsAreAlike(t *testing.T) {
 	}
 }
 
+// TestRefusalCountsFromTheLastLine: a client that lets time pass between AUTH and its
+// response cannot choose where in the delay the answer is worked out, so that one
+// question to a KDC ends before its end and two behind it.
+func TestRefusalCountsFromTheLastLine(t *testing.T) {
+	t.Parallel()
+	const delay = 400 * time.Millisecond
+	r := newRig(t, newStore().fill("alice"), func(s *kpop.Server, _ *kpop.Port) { s.Limits.FailureDelay = delay })
+	c := r.dial()
+	c.line()
+	c.do("AUTH PLAIN", "+ ")
+	time.Sleep(delay * 3 / 4) // what the client chooses
+	began := time.Now()
+	c.do(base64.StdEncoding.EncodeToString([]byte("\x00nobody\x00wrong")), "-ERR [AUTH] Authentication failed")
+	if took := time.Since(began); took < delay {
+		t.Errorf("refused %v after the response, not %v", took, delay)
+	}
+}
+
 func TestRetrievedAndLogLine(t *testing.T) {
 	t.Parallel()
 	var ended kpop.SessionInfo

@@ -43,11 +43,10 @@ func (a *authorization) auth(ctx context.Context, cmd *command) (state, error) {
 	if err != nil {
 		return a, err
 	}
-	began := time.Now()
 	ctx, cancel := a.loginContext(ctx)
 	defer cancel()
 	x := m.Begin(peer)
-	id, err := a.dialogue(ctx, x, response)
+	id, began, err := a.dialogue(ctx, x, response)
 	var r *refusal
 	if err != nil && (isConnError(err) || errors.As(err, &r)) {
 		return a, err
@@ -108,19 +107,24 @@ func isConnError(err error) bool {
 	return errors.As(err, &c)
 }
 
-// dialogue runs an exchange to its identity.
-func (a *authorization) dialogue(ctx context.Context, x auth.Exchange, response []byte) (*auth.Identity, error) {
+// dialogue runs an exchange to its identity, and tells when the client's last line was
+// there: were the time until a refusal counted from AUTH, a client could wait until
+// just before a multiple of the delay, and would learn on which side of it the answer
+// was ready.
+func (a *authorization) dialogue(ctx context.Context, x auth.Exchange, response []byte) (*auth.Identity, time.Time, error) {
+	asked := time.Now()
 	for range saslRounds {
 		challenge, id, err := x.Next(ctx, response)
 		if err != nil || id != nil {
-			return id, err
+			return id, asked, err
 		}
 		a.challenge(challenge)
 		if response, err = a.response(); err != nil {
-			return nil, err
+			return nil, asked, err
 		}
+		asked = time.Now()
 	}
-	return nil, fmt.Errorf("kpop: no end after %d rounds: %w", saslRounds, auth.ErrProtocol)
+	return nil, asked, fmt.Errorf("kpop: no end after %d rounds: %w", saslRounds, auth.ErrProtocol)
 }
 
 // challenge sends "+ " and base64; an empty challenge keeps the blank, which

@@ -277,7 +277,8 @@ func (a *Acceptor) open(req *apReq) (*Context, ticketPart, error) {
 	}
 	now := a.now()
 	c.Skew = c.auth.ctime.Sub(now)
-	c.apart = time.Duration(c.auth.ctime.Unix()-now.Unix()) * time.Second
+	// Sub ends at 292 years; a product of seconds would turn over and come near again.
+	c.apart = c.auth.ctime.Truncate(time.Second).Sub(now.Truncate(time.Second))
 	return c, t, nil
 }
 

@@ -260,6 +260,60 @@ func TestAcceptToTheSecond(t *testing.T) {
 	}
 }
 
+// TestAcceptAnyYear: a KerberosTime names the years 0 to 9999, of which a Duration
+// holds 292. An authenticator that is whole turns of it away is as far off as any
+// other, and none is forgotten while it could be let in.
+func TestAcceptAnyYear(t *testing.T) {
+	t.Parallel()
+	kt := keytabOf(t, all, service)
+	const turn = float64(1<<64) / 1e9 // seconds
+	for _, n := range []float64{-3, -2, -1, 1, 2, 7, 13} {
+		f := newForge(t, kt, 18)
+		f.ctime = time.Unix(noon.Unix()+int64(n*turn), 0).UTC()
+		if _, err := newAcceptor(kt).Accept(t.Context(), f.apReq(t), krb5.UseKPOP, nil); refusal(err).ID != "KP-120" {
+			t.Errorf("%v: %v, want KP-120", f.ctime, err)
+		}
+	}
+}
+
+// TestSkewIsRaised: what was accepted is known when a reload or a restart allows
+// more skew than the acceptor that took it did.
+func TestSkewIsRaised(t *testing.T) {
+	t.Parallel()
+	kt := keytabOf(t, all, service)
+	captured := newForge(t, kt, 18).apReq(t)
+	replay := expiring{now: noon, until: map[[32]byte]time.Time{}}
+	accept := func(skew, later time.Duration) string {
+		a := newAcceptor(kt)
+		replay.now = noon.Add(later)
+		a.Skew, a.Replay, a.Now = skew, &replay, func() time.Time { return replay.now }
+		_, err := a.Accept(t.Context(), captured, krb5.UseKPOP, nil)
+		return refusal(err).ID
+	}
+	if got := accept(time.Second, 0); got != "none" {
+		t.Fatalf("fresh: %s", got)
+	}
+	for _, later := range []time.Duration{time.Minute, 5 * time.Minute, 10 * time.Minute} {
+		if got := accept(10*time.Minute, later); got != "KP-116" {
+			t.Errorf("presented again after %v, with more skew allowed: %s", later, got)
+		}
+	}
+}
+
+// expiring is a Replay that forgets as soon as it may.
+type expiring struct {
+	now   time.Time
+	until map[[32]byte]time.Time
+}
+
+func (e *expiring) Add(_ context.Context, key [32]byte, expire time.Time) (bool, error) {
+	if until, known := e.until[key]; known && !e.now.After(until) {
+		return false, nil
+	}
+	e.until[key] = expire
+	return true, nil
+}
+
 // expiries is a Replay that keeps when the last authenticator may be forgotten.
 type expiries struct{ last time.Time }
 

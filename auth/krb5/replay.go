@@ -49,10 +49,12 @@ func (a *Acceptor) checkReplay(ctx context.Context, c *Context, cipher []byte) *
 }
 
 // replayExpiry is one skew after the last moment at which the authenticator can
-// be accepted; none for a time far off, which the clock check refuses later.
+// be accepted, and no sooner than the largest skew of all would let it in: the
+// skew may be raised by a reload. None for a time far off, which the clock check
+// refuses later.
 func (a *Acceptor) replayExpiry(c *Context) time.Time {
 	if skew := a.skew(); c.inTime(skew) {
-		return c.auth.ctime.Add(2 * skew)
+		return c.auth.ctime.Add(max(2*skew, maxSkew+time.Second))
 	}
 	return time.Time{}
 }
