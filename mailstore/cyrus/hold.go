@@ -26,6 +26,7 @@ const shards = 256
 // That is harmless: nothing here depends on record numbers.
 type holds struct {
 	dir   string
+	in    func(do func() error) error // see Store.inState
 	mu    sync.Mutex
 	files [shards]*ofd.File
 	by    map[uint64]hold
@@ -83,7 +84,11 @@ func (h *holds) acquire(key uint64, mailbox string, holder *mailstore.Holder) er
 func (h *holds) file(shard int) (*ofd.File, error) {
 	if h.files[shard] == nil {
 		path := filepath.Join(h.dir, fmt.Sprintf("%02x", shard))
-		f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE, 0o600)
+		var f *ofd.File
+		err := h.in(func() (err error) {
+			f, err = ofd.Open(path, os.O_RDWR|os.O_CREATE, 0o600)
+			return err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("cyrus: %w", err)
 		}

@@ -1,7 +1,9 @@
 package cyrus
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -21,6 +23,21 @@ func (s *Store) makeState() error {
 		return fmt.Errorf("cyrus: state directory: %w", err)
 	}
 	return nil
+}
+
+// inState does something to a file of the state directory, once more when that was
+// not there: somebody has removed it meanwhile. Nothing in it is needed for mail
+// that is there.
+func (s *Store) inState(do func() error) error {
+	err := do()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.log.Warn("the state directory was removed, and is made again", "path", s.stateDir)
+	if err := s.makeState(); err != nil {
+		return err
+	}
+	return do()
 }
 
 // makeDir makes a directory and those above it that are missing, with the owner

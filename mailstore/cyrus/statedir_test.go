@@ -70,3 +70,35 @@ func TestRootLeavesNothingOfItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestStateRemoved: who removes the state directory under a running server takes
+// away nothing that mail or sessions need.
+func TestStateRemoved(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	d := open(t, s, "alice")
+	remove := func() {
+		t.Helper()
+		if err := os.RemoveAll(s.stateDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove()
+	if err := d.Update(context.Background(), mailstore.Changes{Deleted: []mailstore.Number{2}}); err != nil {
+		t.Errorf("update: %v", err)
+	}
+	d.Close()
+	remove()
+	appendMessage(t, s, "alice", "Subject: seven\r\n\r\nx\r\n")
+	remove()
+	for _, user := range []string{"alice", "bob", "carol"} { // each has a lock file of its own
+		if err := s.CreateMailbox(context.Background(), user); err != nil && user != "alice" {
+			t.Fatal(err)
+		}
+		if _, err := open(t, s, user).Octets(); err != nil {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	clean(t, s, "alice")
+}

@@ -133,7 +133,7 @@ func Open(o Options) (*Store, error) {
 	s.open.left.Store(openDirectories)
 	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.holds.dir = filepath.Join(s.stateDir, "locks")
-	s.holds.by = make(map[uint64]hold)
+	s.holds.by, s.holds.in = make(map[uint64]hold), s.inState
 	if err := s.makeState(); err != nil {
 		return nil, err
 	}
