@@ -337,3 +337,101 @@ func foreignJournal(index []byte) []byte {
 	j := journal{before: header, after: header, width: 112}
 	return j.encode()
 }
+
+// TestBreakBehindAnother: after a kill at every step of what adds messages another
+// program changes the mailbox, which knows nothing of journals, as Cyrus does. Then
+// there are the messages of before or of after, and each counts once.
+func TestBreakBehindAnother(t *testing.T) {
+	t.Parallel()
+	for _, a := range actions() {
+		if !slices.Contains([]string{"append", "append a large one", "import", "copy"}, a.name) {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			c := newConfig(t)
+			s := newStore(t, c)
+			if err := s.CreateMailbox(context.Background(), "alice"); err != nil {
+				t.Fatal(err)
+			}
+			a.prepare(t, s)
+			if err := s.SetQuota(context.Background(), "alice", Limits{StorageKiB: 900, Messages: 50}); err != nil {
+				t.Fatal(err)
+			}
+			before := texts(t, s)
+			root, saved := filepath.Dir(c.Dir), filepath.Join(t.TempDir(), "saved")
+			copyTree(t, root, saved)
+			for at, done := 0, false; !done; at++ {
+				restoreTree(t, saved, root)
+				done = killed(t, c, a, at)
+				flagFirst(t, c)
+				s := newStore(t, c)
+				if got := texts(t, s); !slices.Equal(got, before) && !slices.Equal(got, a.after) {
+					t.Errorf("step %d: half done: %q", at, got)
+				}
+				clean(t, s, "alice")
+				s.Close()
+			}
+		})
+	}
+}
+
+// killed kills an action at a step, or does it all when that has fewer.
+func killed(t *testing.T, c *imapdconf.Config, a action, at int) (done bool) {
+	t.Helper()
+	s, err := Open(Options{Config: c, Mode: Embedded, Now: testTime, Location: time.UTC})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() // a kill gives the locks back too
+	b := &breaker{at: at, err: errKilled, whole: true}
+	s.disk.before = b.before
+	_ = a.do(s) // nobody is told
+	return len(b.steps) <= at
+}
+
+// flagFirst sets a flag of the first message, as a program with no journals here.
+func flagFirst(t *testing.T, c *imapdconf.Config) {
+	t.Helper()
+	s, err := Open(Options{Config: c, Mode: Embedded, Now: testTime, StateDir: filepath.Join(t.TempDir(), "state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := open(t, s, "alice")
+	defer d.Close()
+	if _, err := d.SetFlags(context.Background(), 1, mailstore.FlagFlagged, 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestJournalOfAnotherVersion: a change was cut off, and reconstruct has given the
+// index another version since. Where records were they are not any more.
+func TestJournalOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	l, _ := layoutOf(13)
+	h := IndexHeader{Minor: 13, Start: uint64(l.headerSize), RecordSize: uint64(l.recordSize), Records: 6, LastUID: 6, UIDValidity: 1}
+	former := make([]byte, l.headerSize)
+	if err := h.encode(l, "", former); err != nil {
+		t.Fatal(err)
+	}
+	j := journal{
+		before: former, after: append(slices.Clone(former[:127]), former[127]^1), width: l.recordSize,
+		numbers: []uint64{0, 1}, records: make([]byte, 2*l.recordSize),
+	}
+	write(t, s.sizePath(holdKey(must(s.lookup("alice")).UniqueID))+".journal", j.encode())
+	index := must(s.conf.Path(must(s.lookup("alice")), imapdconf.IndexFile))
+	before := contents(t, index)
+	d := open(t, s, "alice")
+	if !slices.Equal(contents(t, index), before) {
+		t.Error("the index was written")
+	}
+	d.Close()
+	expunge(t, s, "alice", 1)
+	if got := texts(t, s); !slices.Equal(got, []string{"two", "three", "four", "five", "six"}) {
+		t.Errorf("%q", got)
+	}
+	clean(t, s, "alice")
+}

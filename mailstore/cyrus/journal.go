@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"slices"
 
@@ -155,7 +156,11 @@ func (c *change) forceJournal(after []byte) error {
 func (m *mailbox) appendJournal(b []byte) (err error) {
 	d := &m.store.disk
 	if m.journal == nil {
-		if m.journal, err = d.open(m.journalPath(), 0o600); err != nil {
+		err = m.store.inState(func() (err error) {
+			m.journal, err = d.open(m.journalPath(), 0o600)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -198,24 +203,23 @@ func (m *mailbox) undo() error {
 	if !ok {
 		return d.remove(m.journalPath()) // cut off before the index was touched
 	}
-	raw := make([]byte, len(j.before))
-	if _, err := m.index.ReadAt(raw, 0); err != nil {
+	head := make([]byte, maxHeaderSize) // of a version with a longer one, perhaps
+	n, err := m.index.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if bytes.Equal(raw, j.after) {
-		if err := m.finishRename(uint64(binary.BigEndian.Uint32(raw))); err != nil {
+	head = head[:n]
+	_, now, err := decodeHeader(m.path, head)
+	switch {
+	case n > 0 && bytes.HasPrefix(head, j.after):
+		if err := m.finishRename(now.Generation); err != nil {
 			return err
 		}
 		return d.remove(m.journalPath())
-	}
-	if _, now, err := decodeHeader(m.path, raw); err == nil && !bytes.Equal(raw, j.before) {
-		if len(j.numbers) > 0 {
-			return nil
-		}
-		if err := errors.Join(m.removeAdded(&now, &j), m.undoQuota(&j.quota)); err != nil {
-			return err
-		}
-		return d.remove(m.journalPath())
+	case err == nil && !bytes.HasPrefix(head, j.before):
+		return m.undoBehind(&now, &j)
+	case n < len(j.before):
+		return err // somebody else's doing, and reconstruct's to mend
 	}
 	m.store.log.Warn("a change that was cut off is undone", "mailbox", m.place.Name.Intname())
 	for i, n := range j.numbers {
@@ -236,6 +240,22 @@ func (m *mailbox) undo() error {
 		return err
 	}
 	return d.remove(m.journalPath())
+}
+
+// undoBehind is undo when another program has written the index since, whose
+// header is now. Altered records are heal's to account for. Messages that were being
+// added are all in the index by now, or none is: when they are, or others have
+// got their UIDs, the quota counts them.
+func (m *mailbox) undoBehind(now *IndexHeader, j *journal) error {
+	if len(j.numbers) > 0 {
+		return nil
+	}
+	if _, after, err := decodeHeader(m.path, j.after); err == nil && now.LastUID < after.LastUID {
+		if err := errors.Join(m.removeAdded(now, j), m.undoQuota(&j.quota)); err != nil {
+			return err
+		}
+	}
+	return m.store.disk.remove(m.journalPath())
 }
 
 // removeAdded removes the files of messages that the journal's change was adding
