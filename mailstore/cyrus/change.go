@@ -125,7 +125,9 @@ func (m *mailbox) readHeader(x *indexFile) (*MailboxHeader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.layout.hasCRC() {
+	// 0 is none: an index that "reconstruct -V" has made of one of Cyrus 2.3 has it
+	// until the file is written the next time.
+	if x.layout.hasCRC() && x.header.HeaderFileCRC != 0 {
 		sum := uint64(crc32.ChecksumIEEE(b))
 		if sum != x.header.HeaderFileCRC {
 			return nil, fault(path, -1, "CRC in the index is %08x, the file's octets give %08x", x.header.HeaderFileCRC, sum)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -376,5 +377,36 @@ func TestGoneWithMailbox(t *testing.T) {
 	}
 	if _, err := d.Open(1); !errors.Is(err, mailstore.ErrGone) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestArchivedMeanwhile: cyr_expire moves a message to the archive partition and,
+// when it is to be kept after all, back; a session finds it either way.
+func TestArchivedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	p := c.Layout.Partitions["default"]
+	p.Archive = filepath.Join(filepath.Dir(c.Dir), "archive")
+	c.Layout.Partitions["default"] = p
+	s := newStore(t, c)
+	if err := s.CreateMailbox(context.Background(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	sixMessages(t, s)
+	place := must(s.lookup("alice"))
+	spool, archive := must(c.MessagePath(place, 2, false)), must(c.MessagePath(place, 2, true))
+	if err := os.MkdirAll(filepath.Dir(archive), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, s, "alice")
+	for _, move := range [][2]string{{spool, archive}, {archive, spool}, {spool, archive}} {
+		if err := os.Rename(move[0], move[1]); err != nil {
+			t.Fatal(err)
+		}
+		for n, want := range map[mailstore.Number]string{1: "one", 2: "two"} {
+			if b, _, _, err := d.AppendMessage(nil, n, 1<<20); err != nil || !strings.HasPrefix(string(b), "Subject: "+want) {
+				t.Errorf("message %d at %s: %q, %v", n, move[1], b, err)
+			}
+		}
 	}
 }

@@ -276,8 +276,8 @@ func (d *maildrop) openElsewhere(i int) (int, error) {
 		return -1, err
 	}
 	fd, err := openFile(d.messagePath(i))
-	if errors.Is(err, fs.ErrNotExist) && d.archive != d.directory && !hasBit(d.list.archived, i) {
-		d.list.archived = setBit(d.list.archived, i)
+	if errors.Is(err, fs.ErrNotExist) && d.archive != d.directory {
+		d.list.archived = flipBit(d.list.archived, i) // cyr_expire moves messages both ways
 		fd, err = openFile(d.messagePath(i))
 	}
 	return fd, err

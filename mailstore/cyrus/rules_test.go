@@ -403,3 +403,13 @@ func TestAnnotations(t *testing.T) {
 	}
 	clean(t, s, "annot")
 }
+
+// TestHeaderWithoutCRC: Cyrus takes a 0 in the index for no CRC of cyrus.header.
+func TestHeaderWithoutCRC(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	sixMessages(t, s)
+	changeHeader(t, s, "alice", func(h *IndexHeader) { h.HeaderFileCRC = 0 })
+	expunge(t, s, "alice", 2)
+	clean(t, s, "alice")
+}

@@ -57,6 +57,14 @@ func setBit(set []uint64, i int) []uint64 {
 	return set
 }
 
+func flipBit(set []uint64, i int) []uint64 {
+	if !hasBit(set, i) {
+		return setBit(set, i)
+	}
+	set[i/64] &^= 1 << (i % 64)
+	return set
+}
+
 func hasBit(set []uint64, i int) bool {
 	return i/64 < len(set) && set[i/64]&(1<<(i%64)) != 0
 }
