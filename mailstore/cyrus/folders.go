@@ -157,7 +157,10 @@ func (d *maildrop) Select(ctx context.Context, folder string) (mailstore.Folders
 	case err != nil:
 		return nil, told(err)
 	}
-	d.closed = d.closed || key == d.key // the hold is next's now
+	if key == d.key { // the hold is next's now
+		d.closeDirectory()
+		d.closed = true
+	}
 	next.key, next.root = key, d.root
 	return next, nil
 }

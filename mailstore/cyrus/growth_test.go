@@ -113,3 +113,30 @@ func TestOpenDirectoriesAreBounded(t *testing.T) {
 	}
 	read()
 }
+
+// TestSelectAgain: who selects the folder that he has leaves nothing open.
+func TestSelectAgain(t *testing.T) {
+	s := newMailbox(t)
+	appendMessage(t, s, "alice", "Subject: a\r\n\r\nb\r\n")
+	var drop mailstore.Folders = open(t, s, "alice")
+	begun := s.open.left.Load()
+	for range 3 {
+		if _, _, ok, err := drop.(mailstore.Appender).AppendMessage(nil, 1, 1<<10); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		next, err := drop.Select(context.Background(), mailstore.Inbox)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := drop.Close(); err != nil {
+			t.Fatal(err)
+		}
+		drop = next
+	}
+	if err := drop.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.open.left.Load(); left != begun {
+		t.Errorf("%d directories are open", begun-left)
+	}
+}
