@@ -70,6 +70,26 @@ func TestQuota(t *testing.T) {
 	clean(t, s, "alice+Work")
 }
 
+// TestQuotaFileEmpty: to Cyrus a quota file without an octet is no quota root.
+func TestQuotaFileEmpty(t *testing.T) {
+	t.Parallel()
+	s := newMailbox(t)
+	ctx := context.Background()
+	if err := s.SetQuota(ctx, "alice", Limits{StorageKiB: 100, Messages: cyrusdb.Unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	sixMessages(t, s)
+	write(t, must(s.conf.QuotaPath(imapdconf.QuotaRoot(must(s.name("alice"))))), nil)
+	if err := s.Accepts(ctx, "alice", 100); err != nil {
+		t.Errorf("%v", err)
+	}
+	appendMessage(t, s, "alice", "Subject: seven\r\n\r\nx\r\n")
+	expunge(t, s, "alice", 1)
+	if got := texts(t, s); !slices.Equal(got, []string{"two", "three", "four", "five", "six", "seven"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestEmptyMessage: one of no octets is one empty line.
 func TestEmptyMessage(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -222,7 +223,7 @@ func (q *Quota) Append(dst []byte) []byte {
 // maxQuotaFile is far above any quota file's size.
 const maxQuotaFile = 64 << 10
 
-// ReadQuota reads a quotalegacy file.
+// ReadQuota reads a quotalegacy file. An empty one is fs.ErrNotExist.
 func ReadQuota(ctx context.Context, path string) (Quota, error) {
 	f, _, err := openLocked(ctx, path, false)
 	if err != nil {
@@ -240,7 +241,11 @@ func readQuota(f *ofd.File) (Quota, error) {
 	if len(data) > maxQuotaFile {
 		return Quota{}, fmt.Errorf("%s: %w: longer than %d octets", f.Name(), errQuota, maxQuotaFile)
 	}
-	q, err := ParseQuota(bytes.TrimRight(data, "\x00"))
+	if data = bytes.TrimRight(data, "\x00"); len(data) == 0 {
+		// Cyrus makes a new root's file empty and takes what is empty for no root.
+		return Quota{}, fmt.Errorf("%s: %w: it is empty", f.Name(), fs.ErrNotExist)
+	}
+	q, err := ParseQuota(data)
 	if err != nil {
 		return Quota{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
