@@ -11,6 +11,9 @@
 //	1 <uidvalidity> <next UID>
 //	<uid> <file name without flags>
 //
+// Version 3 is appended to without its first line being written anew: the next UID
+// is what that says or the one after the last UID, whichever is greater.
+//
 // Files are in cur and new; what follows ":2," in a name are flags. Folders are
 // directories beside them, each a Maildir: ".Lists.Go" is Go in Lists (Maildir++).
 package maildir
@@ -21,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -235,10 +239,10 @@ func (f *Folder) entry(version int, line string, files map[string]Message, last 
 			return errors.New("no file name")
 		}
 	}
-	if uid <= *last || uid >= f.Next {
+	if uid <= *last || uid == math.MaxUint32 || version == 1 && uid >= f.Next {
 		return fmt.Errorf("UID %d after %d, where the next one is %d", uid, *last, f.Next)
 	}
-	*last = uid
+	*last, f.Next = uid, max(f.Next, uid+1)
 	base, _, _ := strings.Cut(name, ":2,")
 	m, found := files[base]
 	if !found {

@@ -73,6 +73,24 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadAppended: Dovecot appends to its list and leaves the first line, with the
+// next UID of before, as it is.
+func TestReadAppended(t *testing.T) {
+	t.Parallel()
+	list := "3 V1275660208 N8 G3085f01b7f11094c501100008c4a11c1\n7 :1.a.host\n8 :2.b.host\n10 :3.c.host\n"
+	got, err := maildir.Read(newMaildir(t, list, "cur/1.a.host", "cur/2.b.host", "new/4.d.host"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uids []uint32
+	for _, m := range got.Messages {
+		uids = append(uids, m.UID)
+	}
+	if diff := cmp.Diff([]uint32{7, 8, 11}, uids); diff != "" || got.Next != 12 {
+		t.Errorf("next UID %d %s", got.Next, diff)
+	}
+}
+
 // TestFolders: directories with a cur, in the order of their names; one that no
 // client has opened has no list, and its messages are numbered from 1.
 func TestFolders(t *testing.T) {
@@ -115,7 +133,8 @@ func TestFaults(t *testing.T) {
 		"3 V1 N5000000000\n":                    "not a UID",
 		"3 V1 N9\nx :a\n":                       "dovecot-uidlist:2: \"x\" is not a UID",
 		"3 V1 N9\n3 :a\n3 :b\n":                 "UID 3 after 3",
-		"3 V1 N9\n9 :a\n":                       "UID 9 after 0, where the next one is 9",
+		"1 1 9\n9 a\n":                          "UID 9 after 0, where the next one is 9",
+		"3 V1 N9\n4294967295 :a\n":              "UID 4294967295 after 0",
 		"3 V1 N9\n4 W1 a\n":                     "no file name",
 		"3 V1 N9\n" + strings.Repeat("1", 9000): "too long",
 	} {
