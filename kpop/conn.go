@@ -53,6 +53,7 @@ type conn struct {
 	outPage *[outSize]byte
 	wrErr   error
 	writeBy time.Time
+	leaving bool // hangUp has set the last deadline
 
 	since    time.Time
 	first    bool // no line was read yet
@@ -313,7 +314,7 @@ func (c *conn) hangUp(linger bool) {
 	if c.stopped.Load() != nil {
 		return
 	}
-	if c.tls != nil {
+	if c.leaving = true; c.tls != nil {
 		_ = c.raw.SetDeadline(time.Now().Add(alertTime))
 		_ = c.tls.CloseWrite()
 	}

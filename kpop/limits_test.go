@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -197,15 +198,41 @@ func TestLineLengths(t *testing.T) {
 // however long one piece of the message lasts.
 func TestSlowClientIsServed(t *testing.T) {
 	t.Parallel()
-	const piece = 32 << 10
+	for name, secure := range map[string]bool{"clear": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore().fill("alice", strings.Repeat("line\r\n", 600<<10/6))
+			store.toFiles(t, "alice")
+			r := newRig(t, store, func(s *kpop.Server, p *kpop.Port) {
+				s.Limits.WriteTimeout, p.TLS, p.Implicit = 2*time.Second, testTLS, secure
+			})
+			nc := r.dialSlowly(t)
+			if secure {
+				nc = tls.Client(nc, &tls.Config{RootCAs: testRoots(), ServerName: "pop.test", MinVersion: tls.VersionTLS12})
+			}
+			_, _ = io.WriteString(nc, "USER alice\r\nPASS "+secret+"\r\nRETR 1\r\n")
+			var all []byte
+			for buffer := make([]byte, slowPiece); !bytes.HasSuffix(all, []byte("\r\n.\r\n")); {
+				n, err := nc.Read(buffer)
+				if all = append(all, buffer[:n]...); err != nil {
+					t.Fatalf("after %d octets: %v", len(all), err)
+				}
+			}
+		})
+	}
+}
+
+const slowPiece = 32 << 10
+
+// dialSlowly serves the port on a socket of its own, with small buffers, and
+// connects to it by one that takes a piece five times a second.
+func (r *rig) dialSlowly(t *testing.T) net.Conn {
+	t.Helper()
 	small := func(option int) func(string, string, syscall.RawConn) error {
 		return func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, piece) })
+			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, slowPiece) })
 		}
 	}
-	store := newStore().fill("alice", strings.Repeat("line\r\n", 2<<20/6))
-	store.toFiles(t, "alice")
-	r := newRig(t, store, func(s *kpop.Server, _ *kpop.Port) { s.Limits.WriteTimeout = 2 * time.Second })
 	l, err := (&net.ListenConfig{Control: small(unix.SO_SNDBUF)}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -215,17 +242,23 @@ func TestSlowClientIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
-	_, _ = io.WriteString(nc, "USER alice\r\nPASS "+secret+"\r\nRETR 1\r\n")
-	pace := time.NewTicker(100 * time.Millisecond) // a MiB in three seconds
-	defer pace.Stop()
-	var all []byte
-	for buffer := make([]byte, piece); !bytes.HasSuffix(all, []byte("\r\n.\r\n")); <-pace.C {
-		n, err := nc.Read(buffer)
-		if all = append(all, buffer[:n]...); err != nil {
-			t.Fatalf("after %d octets: %v", len(all), err)
-		}
-	}
+	pace := time.NewTicker(200 * time.Millisecond)
+	t.Cleanup(func() {
+		pace.Stop()
+		_ = nc.Close()
+	})
+	return slowConn{nc, pace.C}
+}
+
+// A slowConn reads a piece at each tick.
+type slowConn struct {
+	net.Conn
+	pace <-chan time.Time
+}
+
+func (c slowConn) Read(p []byte) (int, error) {
+	<-c.pace
+	return c.Conn.Read(p[:min(len(p), slowPiece)])
 }
 
 func TestRefuseHook(t *testing.T) {

@@ -1,6 +1,9 @@
 package kpop
 
 import (
+	"errors"
+	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -68,17 +71,42 @@ func (c *conn) write(p []byte) {
 	if c.wrErr != nil {
 		return
 	}
-	c.limitWrite()
-	n, err := c.nc.Write(p)
+	var n int
+	if c.tls == nil && !c.layered {
+		n, c.wrErr = c.writeRaw(p)
+	} else {
+		n, c.wrErr = c.nc.Write(p)
+	}
 	c.sent.Add(int64(n))
-	c.wrErr = err
 }
 
+// writeRaw writes to the socket. A client that has taken anything when the
+// deadline passes is slow, not gone: the rest goes out under a new one.
+func (c *conn) writeRaw(p []byte) (sent int, err error) {
+	for {
+		c.limitWrite()
+		n, err := c.raw.Write(p[sent:])
+		sent += n
+		if err == nil || n == 0 || !c.loggedIn || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return sent, err
+		}
+	}
+}
+
+// A patientConn is the socket as TLS and a layer have it, which write records and
+// tokens of their own.
+type patientConn struct {
+	net.Conn
+	c *conn
+}
+
+func (p patientConn) Write(b []byte) (int, error) { return p.c.writeRaw(b) }
+
 // limitWrite renews the write deadline after login; before, one absolute
-// deadline bounds everything. It is renewed when a quarter is used up, since
+// deadline bounds everything, as that of hangUp does at the end. It is renewed when a quarter is used up, since
 // that is a timer operation.
 func (c *conn) limitWrite() {
-	if !c.loggedIn {
+	if !c.loggedIn || c.leaving {
 		return
 	}
 	now := time.Now()

@@ -174,6 +174,9 @@ func (t *transaction) layer(x auth.Exchange) error {
 		return nil
 	}
 	held := &heldConn{Conn: t.nc}
+	if t.tls == nil {
+		held.Conn = patientConn{t.raw, t.conn}
+	}
 	wrapped := layered.Layer(held)
 	if wrapped == nil {
 		return nil

@@ -35,7 +35,7 @@ func (c *conn) upgrade() error {
 // startTLS makes the handshake within the login's deadline.
 func (c *conn) startTLS() error {
 	c.releaseIn()
-	secure := tls.Server(c.raw, c.port.TLS())
+	secure := tls.Server(patientConn{c.raw, c}, c.port.TLS())
 	if err := secure.Handshake(); err != nil {
 		return err
 	}
