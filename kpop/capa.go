@@ -9,8 +9,8 @@ import (
 )
 
 // sendCapa answers CAPA (RFC 2449 section 5). What can be used in AUTHORIZATION
-// is announced in both states, as the RFCs that define it say; account is nil
-// before login. IMPLEMENTATION is for those who have logged in.
+// is announced in both states, as the RFCs that define it say, but for STLS;
+// account is nil before login. IMPLEMENTATION is for those who have logged in.
 func (c *conn) sendCapa(account *auth.Account) {
 	c.ok("Capability list follows")
 	c.putString("TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n")
@@ -24,8 +24,8 @@ func (c *conn) sendCapa(account *auth.Account) {
 	if c.port.Preamble == nil {
 		c.capaSASL()
 	}
-	if c.stlsAllowed() {
-		c.putString("STLS\r\n") // RFC 2595 section 4
+	if account == nil && c.stlsAllowed() {
+		c.putString("STLS\r\n") // RFC 2595 section 4: where it is permitted, and nowhere else
 	}
 	if account != nil {
 		c.capaTimes(account.Retention, account.LoginDelay, "")
