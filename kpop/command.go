@@ -95,7 +95,7 @@ func dispatch[S state](ctx context.Context, t table[S], s S, cmd *command) (stat
 		return s, refOctets
 	}
 	if !ok {
-		return s, refUnknown
+		return s, unknown(cmd.verb)
 	}
 	if r.whole && (cmd.n < r.least || len(cmd.rest) == 0) {
 		return s, refSyntax
@@ -104,6 +104,17 @@ func dispatch[S state](ctx context.Context, t table[S], s S, cmd *command) (stat
 		return s, refSyntax
 	}
 	return r.run(s, ctx, cmd)
+}
+
+// unknown is the refusal of a verb that a state's table has not: one of another
+// state comes from a client that has lost its way, not from one of another protocol.
+func unknown(verb []byte) *refusal {
+	for _, known := range []func([]byte) (int, bool){authorizationTable.shown, transactionTable.shown, pop4Table.shown} {
+		if _, ok := known(verb); ok {
+			return refState
+		}
+	}
+	return refUnknown
 }
 
 // shown says how many of verb's arguments may appear in a trace; unknown verbs

@@ -21,7 +21,7 @@ type Limits struct {
 	// unbounded.
 	LoginMemory int
 
-	BadCommands      int // unknown or malformed commands in a row after login: 10
+	BadCommands      int // lines that are no command of POP3 in a row after login: 10
 	BadCommandsLogin int // the same, in all, before login: 3
 
 	AuthFailures int           // refused logins before the connection is closed: 3

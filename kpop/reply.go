@@ -15,7 +15,7 @@ import (
 type refusal struct {
 	code string // response code without brackets (RFC 2449 section 8); empty: none
 	text string
-	bad  bool // counted as a bad command
+	bad  bool // counted as a bad command: no client of POP3 sends such a line
 
 	// detail follows the text as it is: a time or an address of ours.
 	detail string
@@ -34,12 +34,13 @@ func (e *ending) Error() string { return e.how }
 
 var (
 	refUnknown  = &refusal{text: "Unknown command", bad: true}
-	refSyntax   = &refusal{text: "Syntax error", bad: true}
+	refState    = &refusal{text: "Unknown command"} // in this state (RFC 1939 section 3)
+	refSyntax   = &refusal{text: "Syntax error"}
 	refOctets   = &refusal{text: "Only printable ASCII is allowed in a command", bad: true}
 	refTooLong  = &refusal{text: "Line too long", bad: true}
 	refNoUser   = &refusal{text: "USER comes first"}
 	refNeedTLS  = &refusal{text: "STLS is required first"}
-	refNoNumber = &refusal{text: "Message-number expected", bad: true}
+	refNoNumber = &refusal{text: "Message-number expected"}
 	refNoSuch   = &refusal{text: "No such message"}
 	refMarked   = &refusal{text: "Message is marked as deleted"}
 	refGone     = &refusal{text: "Message was removed by another program"}
