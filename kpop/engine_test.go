@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +238,26 @@ func TestPanicInUpdateFreesMaildrop(t *testing.T) {
 	c.send("QUIT\r\n")
 	c.wantEOF()
 	eventually(t, "maildrop free", func() bool { return store.opened.Load() == 0 })
+}
+
+// TestPanicInOpenFreesUser: a login that fell over is no session of its user's.
+func TestPanicInOpenFreesUser(t *testing.T) {
+	t.Parallel()
+	store := newStore().fill("alice", "one\r\n")
+	var fallen atomic.Bool
+	store.opening = func() {
+		if fallen.CompareAndSwap(false, true) {
+			panic("index fell over")
+		}
+	}
+	r := newRig(t, store, func(s *kpop.Server, _ *kpop.Port) { s.Limits.MaxPerUser = 1 })
+	c := r.dial()
+	c.line()
+	c.do("USER alice", "+OK PASS please")
+	c.send("PASS " + secret + "\r\n")
+	c.wantEOF()
+	eventually(t, "gone", func() bool { return len(r.server.Sessions()) == 0 })
+	r.login().do("STAT", "+OK 1 5")
 }
 
 // TestRefusalsAreAlike: whether a user exists shows neither in text nor in time.

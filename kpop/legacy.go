@@ -78,11 +78,18 @@ func (t *transaction) measureSurrogate(n mailstore.Number) (int64, error) {
 	return count.Total(), nil
 }
 
-// size is message n's octets as this client is sent them.
+// size is message n's octets as this client is sent them. Of a message that cannot
+// be read to make its surrogate it is what the store says, as of all others that
+// cannot be read: RETR and TOP will tell.
 func (t *transaction) size(n mailstore.Number) (int64, error) {
-	octets, foreign, err := t.isForeign(n)
-	if err != nil || foreign && !t.port.RefuseLegacy {
-		return octets, err
+	candidates, err := t.foreign()
+	if err != nil {
+		return 0, err
+	}
+	if len(candidates) > 0 && !t.port.RefuseLegacy {
+		if octets, foreign, err := t.isForeign(n); err == nil && foreign {
+			return octets, nil
+		}
 	}
 	return t.drop.Size(n)
 }
@@ -98,12 +105,9 @@ func (t *transaction) octets() (int64, error) {
 		return 0, err
 	}
 	for _, n := range candidates {
-		own, foreign, err := t.isForeign(n)
+		own, err := t.size(n)
 		if err != nil {
 			return 0, err
-		}
-		if !foreign {
-			continue
 		}
 		stored, err := t.drop.Size(n)
 		if err != nil {

@@ -95,6 +95,9 @@ func (s *Server) forget(c *conn) {
 	if !c.admitted {
 		s.waiting--
 	}
+	if c.user != "" { // a login that ended in a panic
+		drop(s.users, c.user)
+	}
 	if s.draining && len(s.conns) == 0 {
 		close(s.idle)
 	}

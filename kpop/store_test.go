@@ -22,11 +22,14 @@ type memStore struct {
 	mu    sync.Mutex
 	boxes map[string]*memBox
 
-	appends bool   // drops are Appenders
-	files   string // messages are FileMessages in this directory
-	short   bool   // messages end one octet early
-	shrinks bool   // messages are whole once, then end after their last line but one
-	forget  bool   // FileMessages keep no dots
+	appends bool             // drops are Appenders
+	files   string           // messages are FileMessages in this directory
+	short   bool             // messages end one octet early
+	shrinks bool             // messages are whole once, then end after their last line but one
+	forget  bool             // FileMessages keep no dots
+	gone    mailstore.Number // the message that another program has removed
+	sizeErr error            // what Size ends in
+	opening func()           // is called by Open, unless it is nil
 	update  func(mailstore.Changes) error
 	rests   atomic.Int64
 	opened  atomic.Int64 // maildrops open now
@@ -79,6 +82,9 @@ func (s *memStore) uids(mailbox string) []int {
 var holder = mailstore.Holder{User: "alice", Remote: "192.0.2.7:40110", Session: "other", Since: time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)}
 
 func (s *memStore) Open(_ context.Context, mailbox string, _ mailstore.Holder) (mailstore.Maildrop, error) {
+	if s.opening != nil {
+		s.opening()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	box := s.boxes[mailbox]
@@ -129,13 +135,18 @@ func (d *memDrop) Len() int               { return len(d.messages) }
 func (d *memDrop) Octets() (int64, error) { return d.octets, nil }
 func (d *memDrop) Rest()                  { d.store.rests.Add(1) }
 
-func (d *memDrop) Size(n mailstore.Number) (int64, error) { return d.messages[n-1].size, nil }
+func (d *memDrop) Size(n mailstore.Number) (int64, error) {
+	return d.messages[n-1].size, d.store.sizeErr
+}
 
 func (d *memDrop) AppendUniqueID(dst []byte, n mailstore.Number) []byte {
 	return strconv.AppendInt(append(dst, "uid-"...), int64(d.messages[n-1].uid), 10)
 }
 
 func (d *memDrop) Open(n mailstore.Number) (mailstore.Message, error) {
+	if n == d.store.gone {
+		return nil, mailstore.ErrGone
+	}
 	stored := d.messages[n-1]
 	m := &memText{Reader: bytes.NewReader(stored.text), size: int64(len(stored.text)), canonical: stored.canonical}
 	if d.store.short {

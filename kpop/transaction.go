@@ -63,7 +63,14 @@ func (t *transaction) stat(context.Context, *command) (state, error) {
 	return t, nil
 }
 
+// list asks for a size before the reply begins: a store that cannot tell one now
+// is refused with a reason, and the session goes on.
 func (t *transaction) list(_ context.Context, cmd *command) (state, error) {
+	if cmd.n == 0 && t.drop.Len() > 0 {
+		if _, err := t.size(1); err != nil {
+			return t, t.refuse("LIST", 1, err)
+		}
+	}
 	return t.listing(cmd, (*transaction).appendSize)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/kpop"
+	"github.com/kpopd/kpopd/mailstore"
 )
 
 // TestTranscript plays testdata/*.txt. The comment of each archive is a header
@@ -87,6 +88,10 @@ func configure(t *testing.T, s *kpop.Server, p *kpop.Port, key, value string) {
 		store.appends = false
 	case "messages shrink":
 		store.appends, store.shrinks = false, true
+	case "message gone":
+		store.appends, store.gone = false, 1
+	case "sizes unknown":
+		store.sizeErr = mailstore.ErrTemporary
 	case "maildrop held":
 		store.boxes["alice"].held = true
 	case "maildrop damaged":
