@@ -276,6 +276,9 @@ func (p *pop4) numbers(set string) ([]mailstore.Number, error) {
 		if err != nil {
 			return nil, err
 		}
+		if to < from {
+			return nil, refNoNumber
+		}
 		for n := from; n <= to; n++ {
 			if p.deleted.has(n) {
 				return nil, refMarked

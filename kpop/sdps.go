@@ -65,7 +65,7 @@ func (t *transaction) envelope(n mailstore.Number) (date, sender string, err err
 	}
 	for _, field := range []string{"Return-Path", "From"} {
 		a, err := mail.ParseAddress(parsed.Header.Get(field))
-		if err == nil && len(a.Address) < maxEnvelopeLine && isPlainASCII(a.Address) {
+		if err == nil && len(a.Address) < maxEnvelopeLine && isPlainASCII(a.Address) && !strings.HasPrefix(a.Address, ".") {
 			return date, a.Address, nil
 		}
 	}
