@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kpopd/kpopd/integration/network"
 )
 
 // EnterNetwork starts the program once more in a network of its own, in which there
@@ -30,8 +32,8 @@ func EnterNetwork(congestion string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("bench: a network of its own: %w; run as root, or with --congestion system", err)
 	}
-	if err := raiseLoopback(); err != nil {
-		return fmt.Errorf("bench: lo: %w", err)
+	if err := network.Raise(); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
 	if err := os.WriteFile(congestionFile, []byte(congestion), 0o600); err != nil {
 		return fmt.Errorf("bench: congestion control: %w", err)
@@ -43,20 +45,6 @@ const (
 	networkEntered = "KPOPD_BENCH_NETWORK"
 	congestionFile = "/proc/sys/net/ipv4/tcp_congestion_control" // that of whoever opens it
 )
-
-func raiseLoopback() error {
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(socket)
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo)
-}
 
 // congestionControl is TCP's in this process's network.
 func congestionControl() string {

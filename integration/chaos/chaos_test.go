@@ -32,7 +32,10 @@ func TestFaults(t *testing.T) {
 	if len(disks()) == 0 {
 		t.Log("full disks are not among the faults: nothing can be mounted here")
 	}
-	rows := slicesOf(outages(), keys(), reloads(), loads(), files(), broken(), signals(), network(), wires(), disks(), scarcity())
+	if len(paths()) == 0 {
+		t.Log("packets that are lost are not among the faults: there is no network of its own")
+	}
+	rows := slicesOf(outages(), keys(), reloads(), loads(), files(), broken(), signals(), connections(), wires(), paths(), disks(), scarcity())
 	for range rounds() {
 		for _, r := range rows {
 			held := t.Run(r.name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,31 +16,10 @@ import (
 	"github.com/kpopd/kpopd/integration/player"
 )
 
-// ownMounts says in the environment that this process has mounts of its own.
-const ownMounts = "KPOPD_OWN_MOUNTS"
-
-// enterMounts begins this program anew where mounts are seen by nobody else. Where
-// that is not allowed it goes on, without the disks.
-func enterMounts() {
-	unshare, err := exec.LookPath("unshare")
-	if err != nil || os.Getenv(ownMounts) != "" {
-		return
-	}
-	probe := "d=$(mktemp -d) && mount -t tmpfs tmpfs $d && umount $d && rmdir $d"
-	if exec.Command(unshare, "-m", "sh", "-c", probe).Run() != nil { //nolint:gosec // G204: constants
-		return
-	}
-	program, err := os.Executable()
-	if err == nil {
-		arguments := append([]string{"unshare", "-m", "--propagation", "private", program}, os.Args[1:]...)
-		_ = syscall.Exec(unshare, arguments, append(os.Environ(), ownMounts+"=1")) //nolint:gosec // G204: ourselves
-	}
-}
-
-// disks are file systems that are full or can only be read; they want the right to
-// mount.
+// disks are file systems that are full or can only be read; they want mounts that
+// nobody else sees.
 func disks() []row {
-	if os.Getenv(ownMounts) == "" {
+	if !alone("-m") {
 		return nil
 	}
 	return []row{

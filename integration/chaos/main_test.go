@@ -23,7 +23,10 @@ var realm *integration.Realm
 var all = []int{1, 2, 3, 4, 5, 6}
 
 func TestMain(m *testing.M) {
-	enterMounts()
+	if err := enterAlone(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := player.Main(m, &realm, func(string) (string, error) { return "failure_delay = \"1ms\"\n", nil })
 	fmt.Print(tries.table())
 	os.Exit(code)

@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/integration"
+	"github.com/kpopd/kpopd/integration/network"
 	"github.com/kpopd/kpopd/integration/player"
 )
 
-// network are connections that are cut, half closed, or slow.
-func network() []row {
+// connections are those that are cut, half closed, or slow.
+func connections() []row {
 	reset := func(p *player.Peer) {
 		if tcp, ok := p.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
@@ -87,19 +88,52 @@ func wires() []row {
 		{"delayed and cut into packets", player.Wire{Cut: 1400, Delay: 20 * time.Millisecond}},
 		{"held back, then sent at once", player.Wire{Hold: 30 * time.Millisecond}},
 	} {
-		over := func(play func(t *testing.T, r *integration.Realm)) func(t *testing.T) {
-			return func(t *testing.T) {
-				far := *realm
-				far.Ports.KPOP, far.Ports.POP3 = wire.Lay(t, realm.Ports.KPOP), wire.Lay(t, realm.Ports.POP3)
-				play(t, &far)
-			}
-		}
-		rows = append(rows,
-			row{"KPOP, RETR and QUIT " + wire.name, over(ticketFromAfar), []int{1, 3, 5, 6}},
-			row{"STLS and SASL " + wire.name, over(passwordFromAfar), all},
-			row{"GSSAPI's layer " + wire.name, over(layerFromAfar), []int{1, 2, 3, 4, 5}})
+		rows = append(rows, fromAfar(wire.name, func(*testing.T) player.Wire { return wire.Wire })...)
 	}
 	return rows
+}
+
+// paths are networks that treat packets badly. The daemon's own sockets are at the
+// near end of them.
+func paths() []row {
+	if !alone("-n") {
+		return nil
+	}
+	var rows []row
+	for _, path := range []struct {
+		name string
+		network.Path
+	}{
+		{"over packets lost, doubled and out of order", network.Path{Lost: 0.01, Doubled: 0.01, Delay: 4 * time.Millisecond}},
+		{"over a network that is gone now and then", network.Path{Gone: 100 * time.Millisecond, Every: 400 * time.Millisecond}},
+	} {
+		rows = append(rows, fromAfar(path.name, func(t *testing.T) player.Wire {
+			far := path.Lay(t)
+			t.Cleanup(func() {
+				if far.Lost() == 0 {
+					t.Error("no packet was lost")
+				}
+			})
+			return player.Wire{Dial: far.Dial}
+		})...)
+	}
+	return rows
+}
+
+// fromAfar are the sessions that are played over a network.
+func fromAfar(name string, wire func(t *testing.T) player.Wire) []row {
+	over := func(play func(t *testing.T, far *integration.Realm)) func(t *testing.T) {
+		return func(t *testing.T) {
+			far, w := *realm, wire(t)
+			far.Ports.KPOP, far.Ports.POP3 = w.Lay(t, realm.Ports.KPOP), w.Lay(t, realm.Ports.POP3)
+			play(t, &far)
+		}
+	}
+	return []row{
+		{"KPOP, RETR and QUIT " + name, over(ticketFromAfar), []int{1, 3, 5, 6}},
+		{"STLS and SASL " + name, over(passwordFromAfar), all},
+		{"GSSAPI's layer " + name, over(layerFromAfar), []int{1, 2, 3, 4, 5}},
+	}
 }
 
 // ticketFromAfar reads alice's messages, and takes away two.

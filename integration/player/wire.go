@@ -19,6 +19,9 @@ type Wire struct {
 	Cut   int           // octets of a segment, at most, drawn for each; 0: as they come
 	Delay time.Duration // before what has come is sent on, at most, drawn each time
 	Hold  time.Duration // what comes so soon behind other octets goes out with them
+
+	// Dial connects to a port of loopback on the connection's behalf; nil: directly.
+	Dial func(port int) (net.Conn, error)
 }
 
 // Lay carries connections to a port of loopback as w says, and tells its own
@@ -28,6 +31,12 @@ func (w Wire) Lay(t testing.TB, port int) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	dial := w.Dial
+	if dial == nil {
+		dial = func(port int) (net.Conn, error) {
+			return net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		}
 	}
 	var running sync.WaitGroup
 	t.Cleanup(func() {
@@ -40,7 +49,7 @@ func (w Wire) Lay(t testing.TB, port int) int {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			server, err := dial(port)
 			if err != nil {
 				_ = client.Close()
 				continue
