@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,21 +67,15 @@ func (e *examination) run(ctx context.Context, out io.Writer) error {
 func (e *examination) examine(ctx context.Context) *doctor.Report {
 	if e.client != "" {
 		profile, err := krb5conf.Load(krb5conf.DefaultPaths()...)
-		return doctor.Client(ctx, &doctor.Target{Host: e.client, Ports: e.ports, Cache: cachePath(), CA: e.ca, Profile: profile, ProfileError: err})
+		t := &doctor.Target{Host: e.client, Ports: e.ports, CA: e.ca, Profile: profile, ProfileError: err}
+		t.Cache, t.CacheError = cacheFile(profile)
+		return doctor.Client(ctx, t)
 	}
 	c, err := config.Load(e.config)
 	if err != nil {
 		return doctor.Unusable(e.config, err)
 	}
 	return doctor.Server(ctx, e.site(c))
-}
-
-// cachePath is the ticket cache that libkrb5 would take, if it is a file.
-func cachePath() string {
-	if name := strings.TrimPrefix(os.Getenv("KRB5CCNAME"), "FILE:"); name != "" {
-		return name
-	}
-	return fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid())
 }
 
 // site is the configuration as the doctor takes it. What cannot be made of it

@@ -55,7 +55,7 @@ const loginTime = time.Minute
 func (l *login) run() error {
 	host, _, err := net.SplitHostPort(l.address)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; say HOST:PORT, such as %s:995 with --tls or %s:1109 with --kpop", err, l.address, l.address)
 	}
 	if l.conn, err = net.DialTimeout("tcp", l.address, loginTime); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/jcmturner/gokrb5/v8/client"
@@ -41,9 +42,9 @@ func newTicket(host string) (t *ticket, err error) {
 	if err != nil {
 		return nil, err
 	}
-	name := strings.TrimPrefix(os.Getenv("KRB5CCNAME"), "FILE:")
-	if name == "" {
-		name = fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid())
+	name, err := cacheFile(profile)
+	if err != nil {
+		return nil, err
 	}
 	cache, err := credentials.LoadCCache(name)
 	if err != nil {
@@ -59,6 +60,28 @@ func newTicket(host string) (t *ticket, err error) {
 		return nil, fmt.Errorf("no ticket for %s: %w", t.service, err)
 	}
 	return t, nil
+}
+
+// cacheFile is the ticket cache that libkrb5 would take, which must be a file here. p
+// may be nil.
+func cacheFile(p *krb5conf.Profile) (string, error) {
+	name := os.Getenv("KRB5CCNAME")
+	if name == "" && p != nil {
+		uid := strconv.Itoa(os.Getuid())
+		name = strings.NewReplacer("%{uid}", uid, "%{euid}", uid, "%{USERID}", uid, "%{TEMP}", "/tmp").
+			Replace(p.Value("", "libdefaults", "default_ccache_name"))
+	}
+	if name == "" {
+		return fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid()), nil
+	}
+	kind, file, typed := strings.Cut(name, ":")
+	switch {
+	case !typed || strings.HasPrefix(name, "/"):
+		return name, nil
+	case kind != "FILE":
+		return "", fmt.Errorf("the ticket cache is %s, and kpop reads files only; export KRB5CCNAME=FILE:/tmp/krb5cc_kpop, and kinit", name)
+	}
+	return file, nil
 }
 
 const optionMutual = 2

@@ -24,6 +24,8 @@ type Target struct {
 	Cache string            // ticket cache, a file
 	CA    string            // PEM; empty: the system's
 
+	CacheError error // why there is no Cache, and what to do
+
 	Profile      *krb5conf.Profile // nil when it could not be read
 	ProfileError error
 	Resolver     *net.Resolver // nil: the system's
@@ -53,6 +55,11 @@ func Client(ctx context.Context, t *Target) *Report {
 // tickets asks for a ticket as each style of client would.
 func (t *Target) tickets(r *Report, styles []style) {
 	out := r.section("ticket")
+	if t.CacheError != nil {
+		what, remedy, _ := strings.Cut(t.CacheError.Error(), "; ")
+		out.wrong(remedy, "%s", what)
+		return
+	}
 	c, principal, ends, err := openCache(t.Cache, t.Profile)
 	if err != nil {
 		out.wrong("kinit", "%v", err)
