@@ -437,6 +437,23 @@ func TestMessageTooLong(t *testing.T) {
 	}
 }
 
+// TestAnswerWithoutEnd: messages of which each is sound, but which never end, are not
+// gathered until the time is over.
+func TestAnswerWithoutEnd(t *testing.T) {
+	t.Parallel()
+	const all = 256 << 20
+	f := newFake(t)
+	f.set(func(f *fake) { f.flood = all })
+	if got := find(t, open(t, options(f.url())), "alice"); got != "temporary" {
+		t.Errorf("%s", got)
+	}
+	f.set(func(f *fake) {
+		if f.flooded > all/4 {
+			t.Errorf("%d octets were taken", f.flooded)
+		}
+	})
+}
+
 // TestRest: a server that refuses connections is left alone after a while.
 func TestRest(t *testing.T) {
 	t.Parallel()

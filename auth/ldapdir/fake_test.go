@@ -2,6 +2,7 @@ package ldapdir_test
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"testing"
 
@@ -25,6 +26,9 @@ type fake struct {
 	cut bool
 	// code is the result code of each search.
 	code int
+	// flood is how many octets of references come in place of the result, until
+	// somebody closes the connection; flooded counts what went out.
+	flood, flooded int
 }
 
 func newFake(t *testing.T) *fake {
@@ -122,8 +126,12 @@ func (f *fake) search(c net.Conn, id int64, op *ber.Packet) bool {
 	}
 	f.mu.Lock()
 	f.searches++
-	before, entries, code, cut := f.before, f.entries[filter], f.code, f.cut
+	before, entries, code, cut, flood := f.before, f.entries[filter], f.code, f.cut, f.flood
 	f.mu.Unlock()
+	if flood > 0 {
+		f.refer(c, id, flood)
+		return false
+	}
 	if before != nil && !before(c) {
 		return false
 	}
@@ -135,6 +143,21 @@ func (f *fake) search(c net.Conn, id int64, op *ber.Packet) bool {
 	}
 	c.Write(result(id, ldap.ApplicationSearchResultDone, code))
 	return true
+}
+
+// refer sends the client elsewhere again and again (RFC 4511 section 4.5.3).
+func (f *fake) refer(c net.Conn, id int64, octetsInAll int) {
+	op := ber.Encode(ber.ClassApplication, ber.TypeConstructed, ldap.ApplicationSearchResultReference, nil, "reference")
+	op.AppendChild(octets("ldap://" + strings.Repeat("x", 60000)))
+	reference := message(id, op)
+	for sent := 0; sent < octetsInAll; sent += len(reference) {
+		if _, err := c.Write(reference); err != nil {
+			return
+		}
+		f.mu.Lock()
+		f.flooded += len(reference)
+		f.mu.Unlock()
+	}
 }
 
 func message(id int64, op *ber.Packet) []byte {

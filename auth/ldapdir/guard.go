@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 )
 
 // Bounds of one message from a server.
@@ -13,6 +14,10 @@ const (
 	maxMessage  = 1 << 20 // octets
 	maxDepth    = 16      // nesting
 	maxElements = 20000   // BER elements; go-ldap makes some 200 octets of each
+
+	// maxAnswer bounds all messages to one question, in octets: two entries are
+	// asked for, but references can come without end.
+	maxAnswer = 4 << 20
 )
 
 var errMessage = errors.New("ldapdir: message from the server refused")
@@ -24,9 +29,17 @@ type guard struct {
 	net.Conn
 	in      *bufio.Reader
 	message []byte // what is left of the current one
+	left    atomic.Int64
 }
 
-func newGuard(c net.Conn) *guard { return &guard{Conn: c, in: bufio.NewReader(c)} }
+func newGuard(c net.Conn) *guard {
+	g := &guard{Conn: c, in: bufio.NewReader(c)}
+	g.refill()
+	return g
+}
+
+// refill lets a new question have a whole answer.
+func (g *guard) refill() { g.left.Store(maxAnswer) }
 
 // Read gives octets of a message that has been checked.
 func (g *guard) Read(p []byte) (int, error) {
@@ -34,6 +47,9 @@ func (g *guard) Read(p []byte) (int, error) {
 		message, err := readMessage(g.in)
 		if err != nil {
 			return 0, err
+		}
+		if g.left.Add(-int64(len(message))) < 0 {
+			return 0, fmt.Errorf("%w: more than %d octets to one question", errMessage, maxAnswer)
 		}
 		g.message = message
 	}

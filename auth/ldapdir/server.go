@@ -94,10 +94,11 @@ func (s *server) connect(ctx context.Context, bind Bind) (*session, error) {
 		raw.Close() //nolint:errcheck // given up
 		return nil, fmt.Errorf("ldapdir: %s: %w", s.url, err)
 	}
-	c := ldap.NewConn(newGuard(conn), s.tls != nil)
+	guarded := newGuard(conn)
+	c := ldap.NewConn(guarded, s.tls != nil)
 	c.Start()
 	now := time.Now()
-	session := &session{conn: c, raw: raw, server: s, born: now, used: now}
+	session := &session{conn: c, guard: guarded, raw: raw, server: s, born: now, used: now}
 	if bind == nil {
 		err = session.rootDSE(ctx) // a connection alone says nothing of the server behind it
 	} else {

@@ -15,6 +15,7 @@ import (
 // A session is a bound connection, used by one lookup at a time.
 type session struct {
 	conn   *ldap.Conn
+	guard  *guard
 	raw    net.Conn
 	server *server
 	born   time.Time
@@ -32,6 +33,7 @@ func (s *session) do(ctx context.Context, operation func(*ldap.Conn) error) (err
 	if err := s.raw.SetDeadline(deadline); err != nil {
 		return fmt.Errorf("%w: %w", errConnection, err)
 	}
+	s.guard.refill()
 	stop := context.AfterFunc(ctx, func() { s.raw.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // it is being given up
 	defer func() {
 		if p := recover(); p != nil {
