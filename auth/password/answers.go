@@ -26,7 +26,7 @@ var answers = map[int32]struct {
 	errorcode.KDC_ERR_NULL_KEY:            {"account has no password", auth.ErrDenied},
 	errorcode.KDC_ERR_PREAUTH_REQUIRED:    {"user needs preauthentication that a password cannot do", auth.ErrDenied},
 	errorcode.KDC_ERR_PADATA_TYPE_NOSUPP:  {"user needs preauthentication that a password cannot do", auth.ErrDenied},
-	errorcode.KDC_ERR_ETYPE_NOSUPP:        {"no AES enctype in common with the KDC; the user's or our key must be made anew", auth.ErrPermanent},
+	errorcode.KDC_ERR_ETYPE_NOSUPP:        {"no AES enctype in common with the KDC; our key must be made anew", auth.ErrPermanent},
 	errorcode.KDC_ERR_S_PRINCIPAL_UNKNOWN: {"our own service is unknown to the KDC", auth.ErrPermanent},
 	errorcode.KDC_ERR_SERVICE_EXP:         {"our own service has expired in the KDC", auth.ErrPermanent},
 	errorcode.KDC_ERR_SERVICE_REVOKED:     {"our own service is locked in the KDC", auth.ErrPermanent},
@@ -35,6 +35,15 @@ var answers = map[int32]struct {
 	errorcode.KRB_AP_ERR_SKEW:             {"clocks of KDC and this machine differ", auth.ErrTemporary},
 	errorcode.KDC_ERR_SVC_UNAVAILABLE:     {"the KDC cannot reach its database", auth.ErrTemporary},
 	errorcode.KRB_ERR_RESPONSE_TOO_BIG:    {"answer is too big for UDP, and no KDC answers by TCP", auth.ErrTemporary},
+}
+
+// clientRefusal is refusal for the AS exchange. The enctype that is not to be had there
+// is the user's: a fault of the site, but to say so would tell that he exists.
+func clientRefusal(code int32) error {
+	if code == errorcode.KDC_ERR_ETYPE_NOSUPP {
+		return fmt.Errorf("password: no AES enctype in common with the KDC; the user's key must be made anew (KDC error %d): %w", code, auth.ErrDenied)
+	}
+	return refusal(code)
 }
 
 // refusal tells what the KDC said apart. Its text stays out of the error: it

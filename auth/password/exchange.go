@@ -75,7 +75,7 @@ func (e *exchange) initial(ctx context.Context, password string) (*grant, error)
 		}
 	}
 	if said != nil {
-		return nil, refusal(said.ErrorCode)
+		return nil, clientRefusal(said.ErrorCode)
 	}
 	key, err := e.passwordKey(password, reply.EncPart.EType, reply.PAData)
 	if err != nil {
@@ -131,7 +131,7 @@ func (e *exchange) preauthenticate(req *messages.ASReq, said *messages.KRBError,
 	case !methods.Contains(patype.PA_ENC_TIMESTAMP):
 		return refusal(errorcode.KDC_ERR_PREAUTH_REQUIRED)
 	case enctype == 0:
-		return refusal(errorcode.KDC_ERR_ETYPE_NOSUPP)
+		return clientRefusal(errorcode.KDC_ERR_ETYPE_NOSUPP)
 	}
 	key, err := e.passwordKey(password, enctype, methods)
 	if err != nil {
@@ -170,7 +170,7 @@ func etypeInfo(methods types.PADataSequence) types.ETypeInfo2 {
 // default ones.
 func (e *exchange) passwordKey(password string, enctype int32, methods types.PADataSequence) (types.EncryptionKey, error) {
 	if !slices.Contains(enctypes, enctype) {
-		return types.EncryptionKey{}, refusal(errorcode.KDC_ERR_ETYPE_NOSUPP)
+		return types.EncryptionKey{}, clientRefusal(errorcode.KDC_ERR_ETYPE_NOSUPP)
 	}
 	et, err := crypto.GetEtype(enctype)
 	if err != nil {

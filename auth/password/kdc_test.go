@@ -105,12 +105,13 @@ func TestCheckSpoofed(t *testing.T) {
 	}
 }
 
-// TestCheckRefusesWeakEnctypes: an attacker must not get an RC4 hash to crack.
+// TestCheckRefusesWeakEnctypes: an attacker must not get an RC4 hash to crack, nor
+// learn from another answer that there is a user who has nothing else.
 func TestCheckRefusesWeakEnctypes(t *testing.T) {
 	t.Parallel()
 	ours := keysOf(t, "ours", 18)
 	weak := &fakeKDC{t: t, keys: ours, password: sesame, enctype: 18, preauth: true, offered: []int32{23, 16, 3}}
-	if _, err := attempt(t, checker(t, ours, weak.listen()), "alice", sesame); !errors.Is(err, auth.ErrPermanent) || weak.asked.Load() != 1 {
+	if _, err := attempt(t, checker(t, ours, weak.listen()), "alice", sesame); !errors.Is(err, auth.ErrDenied) || weak.asked.Load() != 1 {
 		t.Errorf("RC4 only gives %v after %d questions", err, weak.asked.Load())
 	}
 	mixed := &fakeKDC{t: t, keys: ours, password: sesame, enctype: 18, preauth: true, offered: []int32{23, 18}}
@@ -126,7 +127,7 @@ func TestCheckAnswers(t *testing.T) {
 		errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN: auth.ErrDenied, errorcode.KDC_ERR_PREAUTH_FAILED: auth.ErrDenied,
 		errorcode.KDC_ERR_CLIENT_REVOKED: auth.ErrDenied, errorcode.KDC_ERR_NAME_EXP: auth.ErrDenied, errorcode.KDC_ERR_POLICY: auth.ErrDenied,
 		errorcode.KDC_ERR_KEY_EXPIRED:        auth.ErrDenied,
-		errorcode.KDC_ERR_PADATA_TYPE_NOSUPP: auth.ErrDenied, errorcode.KDC_ERR_ETYPE_NOSUPP: auth.ErrPermanent,
+		errorcode.KDC_ERR_PADATA_TYPE_NOSUPP: auth.ErrDenied, errorcode.KDC_ERR_ETYPE_NOSUPP: auth.ErrDenied,
 		errorcode.KRB_AP_ERR_SKEW: auth.ErrTemporary, errorcode.KRB_ERR_GENERIC: auth.ErrTemporary, 9999: auth.ErrTemporary, -1: auth.ErrTemporary,
 	} {
 		k := checker(t, keys, (&fakeKDC{t: t, failure: code}).listen())
@@ -140,7 +141,7 @@ func TestCheckAnswers(t *testing.T) {
 			}
 		}
 	}
-	for code, want := range map[int32]error{errorcode.KDC_ERR_S_PRINCIPAL_UNKNOWN: auth.ErrPermanent, errorcode.KDC_ERR_POLICY: auth.ErrDenied} {
+	for code, want := range map[int32]error{errorcode.KDC_ERR_S_PRINCIPAL_UNKNOWN: auth.ErrPermanent, errorcode.KDC_ERR_ETYPE_NOSUPP: auth.ErrPermanent, errorcode.KDC_ERR_POLICY: auth.ErrDenied} {
 		k := checker(t, keys, (&fakeKDC{t: t, keys: keys, password: sesame, enctype: 18, tgs: code}).listen())
 		if _, err := attempt(t, k, "alice", sesame); !errors.Is(err, want) {
 			t.Errorf("TGS error %d gives %v", code, err)

@@ -69,22 +69,20 @@ func limiter(g config.Guesses) *password.Limiter {
 	})
 }
 
-// ChargeRefusal makes a right password that the directory refuses cost what a
-// wrong one costs: else the wait would tell them apart. Refused tickets are
-// charged to the address alone.
-func (d *Daemon) ChargeRefusal(s kpop.SessionInfo, code string, cause error) {
-	var refusal *rules.Refusal
+// ChargeRefusal makes a right password cost what a wrong one costs when it is refused
+// all the same, by the directory or for want of a maildrop: else the wait would tell
+// them apart. A wrong one, which proved nobody, has been charged by then. Refused
+// tickets are charged to the address alone.
+func (d *Daemon) ChargeRefusal(s kpop.SessionInfo, code string, _ error) {
+	if code != "AUTH" {
+		return
+	}
 	switch s.Mechanism {
 	case "USER", "PLAIN", "LOGIN", "APOP":
-	default:
-		if code == "AUTH" {
-			d.Tickets.Take(s.Remote, "")
+		if name, _, _ := strings.Cut(s.Authcid, "@"); name != "" {
+			d.Limiter.Take(s.Remote, name)
 		}
-		return
+	default:
+		d.Tickets.Take(s.Remote, "")
 	}
-	if !errors.As(cause, &refusal) {
-		return
-	}
-	name, _, _ := strings.Cut(s.Authcid, "@")
-	d.Limiter.Take(s.Remote, name)
 }

@@ -83,6 +83,8 @@ func TestFaultsAreNamed(t *testing.T) {
 		"an order twice":      {"[identity]\norder = [\"map\", \"map\"]", "identity.order"},
 		"acting for nobody":   {"[identity]\nacting = [ { who = \"a\" } ]", "identity.acting"},
 		"acting misspelt":     {"[identity]\nacting = [ { whom = \"a\" } ]", "whom"},
+		"a host's mailbox":    {"[identity]\nhost_mailbox = \"{user}.{host}\"", "identity.host_mailbox"},
+		"one for everybody":   {"[identity]\nhosts = [\"a.test\"]\nhost_mailbox = \"{host}\"", "identity.host_mailbox"},
 		"long wait":           {"[guesses]\nmax_wait = \"2m\"", "guesses.max_wait"},
 		"two sources of APOP": {"[password]\napop_file = \"/x\"\n[ldap.attributes]\napop_secret = \"y\"", "apop_secret"},
 		"simple without name": {"[ldap]\nbind = \"simple\"", "ldap.bind"},

@@ -1,6 +1,9 @@
 package config
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // An Identity section says whose maildrop a principal may open.
 type Identity struct {
@@ -42,5 +45,8 @@ func (i *Identity) check(f *faults, _ *Config) {
 	for _, a := range i.Acting {
 		f.need(a.Who != "" && len(a.For) > 0, "identity.acting", "each needs who and for, such as { who = \"helpdesk\", for = [\"alice\"] }")
 	}
+	f.need(i.HostMailbox == "" || strings.Contains(i.HostMailbox, "{user}"), "identity.host_mailbox", "lacks {user}: everybody would have the same mailbox")
+	f.need(i.HostMailbox == "" || !slices.Contains(i.Hosts, "*"), "identity.host_mailbox",
+		"needs identity.hosts to list the hosts: with \"*\" john@smith would open whatever mailbox has that name")
 	f.need(i.Directory != "file" || i.Accounts != "", "identity.accounts", "names the table that directory = \"file\" reads")
 }
