@@ -201,7 +201,7 @@ func (d *maildrop) openInPlace(i int) (int, error) {
 // string would be copied for each message (BenchmarkAppendMessage).
 func openNamed(dir int, name *[16]byte) (int, error) {
 	for {
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), openFlags, 0, 0, 0) //nolint:gosec // G103: as package unix does
+		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), openFlags, 0, 0, 0) // #nosec G103 -- as package unix does
 		switch errno {
 		case 0:
 			return int(fd), nil
