@@ -137,6 +137,28 @@ func TestSlapdDecisions(t *testing.T) {
 	authtest.Directory(t, r, auth.Identity{Mechanism: "GSSAPI", Authcid: "alice@REALM.TEST", Realm: "REALM.TEST"})
 }
 
+// TestSlapdSpelling: slapd does not tell names apart by case or by the width of their
+// letters, and the KDC does: ALICE may be somebody else.
+func TestSlapdSpelling(t *testing.T) {
+	t.Parallel()
+	s := slapd(t, ldaptest.Options{})
+	users(t, s)
+	r := ruled(open(t, real(s.URI)))
+	r.Local.Map = func(principal string) (string, error) { return strings.TrimSuffix(principal, "@REALM.TEST"), nil }
+	for name, want := range map[string][2]string{ // told apart, and not
+		"helpdesk": {"helpdesk", "helpdesk"}, "HELPDESK": {"no-entry", "helpdesk"}, "Helpdesk": {"no-entry", "helpdesk"},
+		"\uff48elpdesk": {"no-entry", "helpdesk"}, "nobody": {"no-entry", "no-entry"},
+	} {
+		for i, fold := range []bool{false, true} {
+			r.FoldCase = fold
+			account, err := r.Lookup(t.Context(), auth.Identity{Mechanism: "GSSAPI", Authcid: name + "@REALM.TEST", Realm: "REALM.TEST"})
+			if got := outcome(rules.Entry{Mailbox: account.Mailbox}, err); got != want[i] {
+				t.Errorf("%s, fold_case %t: %s, want %s (%v)", name, fold, got, want[i], err)
+			}
+		}
+	}
+}
+
 func TestSlapdGroups(t *testing.T) {
 	t.Parallel()
 	s := slapd(t, ldaptest.Options{})

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/kpopd/kpopd/auth"
 )
 
@@ -220,6 +222,9 @@ func (r *Rules) complete(ctx context.Context, p person, trace Trace) (person, er
 		trace.Add("directory", "none: the local name %s is the mailbox", quote(p.user))
 	case p.entry.ID == "":
 		entry, err := r.Source.Find(ctx, Query{Principal: p.principal, Realm: p.realm, User: p.user}, trace)
+		if err == nil {
+			err = r.exact(p.user, entry, trace)
+		}
 		if err != nil {
 			return p, err
 		}
@@ -229,4 +234,18 @@ func (r *Rules) complete(ctx context.Context, p person, trace Trace) (person, er
 		}
 	}
 	return p, nil
+}
+
+// exact refuses an entry whose user has the name in another spelling: LDAP compares
+// without regard to case and to the width of letters (RFC 4518 section 2), Kerberos
+// octet for octet, so that ALICE may be somebody else than alice. What differs in more
+// is another name of the account, which the filter knows.
+func (r *Rules) exact(name string, found Entry, trace Trace) error {
+	if r.FoldCase || found.User == "" || slices.Contains(found.Aliases, name) || norm.NFC.String(found.User) == norm.NFC.String(name) ||
+		!strings.EqualFold(norm.NFKC.String(found.User), norm.NFKC.String(name)) {
+		return nil
+	}
+	trace.Add("directory", "%s is spelled %s in entry %s: somebody else, unless identity.fold_case says otherwise", quote(name), quote(found.User), quote(found.ID))
+	return Refuse(NoEntry, "%s is spelled %s in entry %s; set identity.fold_case where the KDC does not tell them apart, as Active Directory's does not",
+		quote(name), quote(found.User), quote(found.ID))
 }

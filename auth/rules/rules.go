@@ -46,6 +46,11 @@ type Rules struct {
 	Local  Local
 	Source Source // nil: the local name is the mailbox
 
+	// FoldCase says that the KDC does not tell names apart by case, as Active
+	// Directory does not. Else an entry that Source finds by another spelling of a
+	// name is nobody's.
+	FoldCase bool
+
 	// Acting lists who may open whose maildrop: a local name or a whole
 	// principal, to user names; "*" is every user. A whole principal needs no
 	// account of its own here (front servers).

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -287,6 +288,40 @@ func TestHostOfAnother(t *testing.T) {
 	john.ActsFor = []string{"smith"}
 	r.Source.(addresses).byUser["john"] = john
 	judge(t, r, []decision{{"john@REALM.TEST", "john@shop.test", "as smith"}})
+}
+
+// folding is a source that does not tell names apart by case, as LDAP does not.
+type folding struct{ entries []rules.Entry }
+
+func (f folding) Find(_ context.Context, q rules.Query, _ rules.Trace) (rules.Entry, error) {
+	for _, e := range f.entries {
+		if strings.EqualFold(e.User, q.User) || slices.ContainsFunc(e.Aliases, func(a string) bool { return strings.EqualFold(a, q.User) }) {
+			return e, nil
+		}
+	}
+	return rules.Entry{}, rules.Refuse(rules.NoEntry, "none")
+}
+
+// TestSpelling: ALICE@REALM.TEST is another principal than alice@REALM.TEST, unless
+// the KDC makes none of it.
+func TestSpelling(t *testing.T) {
+	t.Parallel()
+	r := realm()
+	r.Source = folding{[]rules.Entry{
+		{ID: "1", User: "alice", Mailbox: "alice", Aliases: []string{"liddell", "ALiCE"}},
+		{ID: "2", User: "ren\u00e9", Mailbox: "rene"}, // composed
+	}}
+	judge(t, r, []decision{
+		{"alice@REALM.TEST", "", "alice"},
+		{"ALICE@REALM.TEST", "", "refused no-entry"},
+		{"Alice@REALM.TEST", "alice", "refused no-entry"},
+		{"liddell@REALM.TEST", "", "alice"},
+		{"ALiCE@REALM.TEST", "", "alice"}, // says so itself
+		{"ren\u00e9@REALM.TEST", "", "rene"},
+		{"REN\u00c9@REALM.TEST", "", "refused no-entry"},
+	})
+	r.FoldCase = true
+	judge(t, r, []decision{{"ALICE@REALM.TEST", "", "alice"}, {"Alice@REALM.TEST", "Alice", "alice"}})
 }
 
 // TestLockedWithHosts: a locked account has no host name by which it is open.

@@ -20,7 +20,7 @@ func (d *Daemon) directory() (*rules.Rules, error) {
 		Realms: rules.Realms{Default: realm, Trusted: d.Config.Kerberos.TrustedRealms, Instances: i.Instances},
 		Local:  rules.Local{Map: local.Map, Explain: explainLocal(local)},
 		Order:  origins(i.Order),
-		Acting: acting(i.Acting), HostMailbox: i.HostMailbox, Log: d.Log,
+		Acting: acting(i.Acting), HostMailbox: i.HostMailbox, FoldCase: i.FoldCase, Log: d.Log,
 	}
 	if err := r.Names.Check(); err != nil {
 		return nil, fmt.Errorf("identity: %w", err)

@@ -16,6 +16,9 @@ type Identity struct {
 	Instances bool     `mapstructure:"instances"`
 	Acting    []Acting `mapstructure:"acting"`
 
+	// FoldCase says that the KDC does not tell names apart by case.
+	FoldCase bool `mapstructure:"fold_case"`
+
 	// HostMailbox is the mailbox of an SDPS name, of {user} and {host}.
 	HostMailbox string `mapstructure:"host_mailbox"`
 }
