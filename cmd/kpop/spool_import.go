@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,11 +26,19 @@ made of.
 With uidl_format = "dovecot", in [spool.options] or as the account's uid_style,
 POP clients that leave their mail on the server fetch nothing twice.
 
-Stop Dovecot first, or at least its deliveries. The Maildir is only read. Keywords
-do not come over. When a message cannot be taken the maildrop is left as far as it
-got, and the command says where.`,
+Stop Dovecot first, or at least its deliveries. The Maildir is only read. As root,
+with a spool of cyrus's:
+
+  setpriv --reuid cyrus --regid mail --init-groups --inh-caps +dac_read_search \
+    --ambient-caps +dac_read_search kpop spool import alice /home/alice/Maildir
+
+Keywords do not come over. When a message cannot be taken the maildrop is left as
+far as it got, and the command says where.`,
 		RunE: o.changing(func(cmd *cobra.Command, args []string) error {
 			all, err := o.readAll(args[0], args[1], lose)
+			if errors.Is(err, fs.ErrPermission) {
+				return fmt.Errorf("%w; let the spool's owner read it: setpriv --inh-caps +dac_read_search --ambient-caps +dac_read_search, with what makes you that user", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -159,7 +159,7 @@ func parseFlags(letters string) Flags {
 func (f *Folder) readList(path string, files map[string]Message) error {
 	in, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w; without it there are no unique-ids to keep", err)
+		return fmt.Errorf("%w; without it there are no unique-ids to keep: let Dovecot open the Maildir once, or hand its messages to kpop deliver", err)
 	}
 	if err != nil {
 		return err
