@@ -109,7 +109,7 @@ func readKeytab(path string, loose bool) ([]byte, error) {
 // what it could not read, keys included.
 func splitKeytab(b []byte) ([]string, error) {
 	if len(b) < 2 || b[0] != 5 || b[1] != 2 {
-		return nil, errors.New("not a keytab of version 2")
+		return nil, errors.New("not a keytab of version 2; kadmin -q 'ktadd -k FILE pop/HOST' makes one")
 	}
 	var out []string
 	for b = b[2:]; len(b) > 0; {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -33,7 +34,7 @@ func (d *Daemon) kerberos() error {
 	k := d.Config.Kerberos
 	var err error
 	if d.Profile, err = LoadProfile(d.Config); err != nil && !d.keepProfile(err) {
-		return err
+		return fmt.Errorf("%w; kerberos.krb5_conf names another, and Debian's krb5-config makes /etc/krb5.conf", err)
 	}
 	if err := d.openKeytab(KeytabPath(d.Config, d.Profile)); err != nil {
 		return err

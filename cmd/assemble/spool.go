@@ -2,6 +2,9 @@ package assemble
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 
 	"github.com/kpopd/kpopd/auth"
@@ -51,6 +54,9 @@ func OpenSpool(c *config.Config, log *slog.Logger) (*cyrus.Store, error) {
 // SpoolConfig reads imapd.conf, with the options of the file over it.
 func SpoolConfig(c *config.Config) (*imapdconf.Config, error) {
 	spool, err := imapdconf.ReadWith(c.Spool.ImapdConf, c.Spool.ImapdOptions())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("spool.imapd_conf: %w; a site without Cyrus says \"\" there and has [spool.options] (docs/spool.md)", err)
+	}
 	if err != nil {
 		return nil, err
 	}

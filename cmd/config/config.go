@@ -113,7 +113,7 @@ func Load(file string) (*Config, error) {
 	}
 	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true; d.WeaklyTypedInput = false }
 	if err := v.Unmarshal(&c, strict); err != nil {
-		return nil, fmt.Errorf("config %s: %w", file, err)
+		return nil, fmt.Errorf("config %s: %w; kpopd.toml(5), or the file that comes with kpopd, has every key", file, err)
 	}
 	if faults := c.check(); len(faults) > 0 {
 		return nil, fmt.Errorf("config %s:\n  %s", file, strings.Join(faults, "\n  "))

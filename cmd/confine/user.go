@@ -14,9 +14,9 @@ import (
 // Drop makes the process name's, with name's groups, for good. The caller is
 // root and has bound its ports.
 func Drop(name string) error {
-	u, err := user.Lookup(name)
+	u, err := lookup(name)
 	if err != nil {
-		return fmt.Errorf("user: %w", err)
+		return err
 	}
 	ids, err := u.GroupIds()
 	if err != nil {
@@ -44,6 +44,14 @@ func Drop(name string) error {
 	return nil
 }
 
+func lookup(name string) (*user.User, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("user: %w; name the spool's owner, cyrus on Debian", err)
+	}
+	return u, nil
+}
+
 func numbers(u *user.User, ids []string) (uid, gid int, groups []int, err error) {
 	all := make([]int, 0, len(ids)+2)
 	for _, id := range slices.Concat([]string{u.Uid, u.Gid}, ids) {
@@ -67,9 +75,9 @@ func MakeDir(path, name string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	u, err := user.Lookup(name)
+	u, err := lookup(name)
 	if err != nil {
-		return fmt.Errorf("user: %w", err)
+		return err
 	}
 	uid, gid, _, err := numbers(u, nil)
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/kpopd/kpopd/cmd/confine"
 )
@@ -31,6 +33,9 @@ func (d *daemon) confine() error {
 	}
 	// libc's resolver would load modules, which is over.
 	net.DefaultResolver.PreferGo, net.DefaultResolver.Dial = true, dial
+	for _, dir := range absent(files.WriteTrees) {
+		d.Log.Warn("a directory is not there; restart kpopd when it is", "path", dir)
+	}
 	fixed = slices.DeleteFunc(fixed, func(path string) bool { return slices.Contains(system.Read, path) })
 	d.Log.Info("confined by Landlock", "cannot_be_replaced", fixed)
 	return nil
@@ -45,6 +50,22 @@ func (d *daemon) socketDirs() []string {
 		}
 	}
 	return dirs
+}
+
+// absent are the trees that are not there, nor below one that is: a confined process
+// cannot use them when they are made.
+func absent(trees []string) []string {
+	var there, missing []string
+	for _, dir := range trees {
+		if _, err := os.Stat(dir); err != nil {
+			missing = append(missing, dir)
+		} else {
+			there = append(there, dir+"/")
+		}
+	}
+	return slices.DeleteFunc(missing, func(dir string) bool {
+		return slices.ContainsFunc(there, func(tree string) bool { return strings.HasPrefix(dir, tree) })
+	})
 }
 
 func isPermission(err error) bool { return errors.Is(err, fs.ErrPermission) }

@@ -35,7 +35,7 @@ func Listen(where string) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("metrics.listen: %w", err)
+		return nil, fmt.Errorf("metrics.listen: %w; is its directory there, and kpopd's user's?", err)
 	}
 	if err := os.Chmod(path, 0o660); err != nil { // #nosec G302 -- Prometheus reads by its group
 		return nil, errors.Join(err, l.Close())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -50,6 +51,10 @@ func (s *Site) permissions(out section, who account) {
 	good := 0
 	for _, key := range slices.Sorted(maps.Keys(dirs)) {
 		dir := dirs[key]
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			out.wrong(fmt.Sprintf("install -d -o %s -m 700 %s; then restart kpopd, which does not see it before", who.name, dir), "%s: %s is not there", key, dir)
+			continue
+		}
 		if why := who.refused(dir, toRead|toWrite|toSearch); why != "" {
 			out.wrong(fmt.Sprintf("run kpopd as the spool's owner (user = %q), or chown -R %s %s", owner(dir), who.name, dir),
 				"user %s cannot use %s: %s", who.name, key, why)
