@@ -128,7 +128,7 @@ func (c *conn) Write(b []byte) (int, error) {
 			c.turn(inData)
 		}
 	}
-	_, err := c.Conn.Write(reply(b))
+	_, err := c.Conn.Write(reply(b, c.server.Limits.Message))
 	if err != nil {
 		return 0, err
 	}
@@ -137,9 +137,13 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // reply is a line of go-smtp's as it goes out: a command out of its order is 503
 // (RFC 5321 section 4.1.4; RFC 2033 section 4.2 for DATA), not 502, and a
-// recipient without a domain has none in the answer either.
-func reply(line []byte) []byte {
-	const wrong = "502 5.5.1 "
+// recipient without a domain has none in the answer either. The SIZE that is
+// announced is limit.
+func reply(line []byte, limit int64) []byte {
+	const wrong, size = "502 5.5.1 ", "250-SIZE "
+	if bytes.HasPrefix(line, []byte(size)) {
+		return append(strconv.AppendInt([]byte(size), limit, 10), "\r\n"...)
+	}
 	text, isWrong := bytes.CutPrefix(line, []byte(wrong))
 	if isWrong && (bytes.HasPrefix(text, []byte("Missing ")) || bytes.Contains(text, []byte(" not allowed ")) || bytes.HasPrefix(text, []byte("Please introduce "))) {
 		return slices.Concat([]byte("503"), line[len("503"):])

@@ -70,7 +70,9 @@ func (s *Server) prepare() {
 		s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 		s.smtp.LMTP, s.smtp.Domain = true, s.Hostname
 		s.smtp.EnableSMTPUTF8 = true
-		s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = s.Limits.Message, s.Limits.Recipients
+		// One octet more: go-smtp refuses a message of just so many octets as it announces
+		// (RFC 1870 section 4), which conn and session put right.
+		s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = s.Limits.Message+1, s.Limits.Recipients
 		// Lines and silence are bounded by conn, which knows a message from a command.
 		s.smtp.MaxLineLength, s.smtp.ReadTimeout, s.smtp.WriteTimeout = 0, 0, s.Limits.Timeout
 		s.smtp.ErrorLog = protocolLog{s.Log, s.Panicked}

@@ -327,6 +327,34 @@ func TestSizeLimit(t *testing.T) {
 	}
 }
 
+// TestSizeAnnounced: a message of just so many octets as SIZE announces is taken,
+// with one more it is not (RFC 1870 section 4), in either way of sending it.
+func TestSizeAnnounced(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s, Limits: lmtp.Limits{Message: 1000}})
+	c := dial(t, network, address)
+	c.play(strings.Replace(greeting, "SIZE 52428800", "SIZE 1000", 1))
+	for octets, answer := range map[int]string{1000: "250 2.0.0", 1001: "552 5.3.4"} {
+		text := "Subject: x\r\n\r\n" + strings.Repeat("x", octets-len("Subject: x\r\n\r\n\r\n")) + "\r\n"
+		envelope := "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\n"
+		c.play(fmt.Sprintf("C: MAIL FROM:<a@b.test> SIZE=%d\nS: %s .*\nC: RSET\nS: 250 .*\n", octets, answer[:3]))
+		c.play(envelope + "C: DATA\nS: 354 .*\n")
+		c.send(text + ".\r\n")
+		c.play("S: " + answer + " <alice@mail.test> .*\n" + envelope)
+		c.send(fmt.Sprintf("BDAT %d LAST\r\n%s", octets, text))
+		c.play("S: " + answer + " <alice@mail.test> .*\nC: RSET\nS: 250 .*\n")
+	}
+	for _, text := range s.Messages("alice") {
+		if !strings.HasSuffix(text, "x\r\n") {
+			t.Errorf("%q", text)
+		}
+	}
+	if n := len(s.Messages("alice")); n != 2 {
+		t.Errorf("%d messages", n)
+	}
+}
+
 // TestChunking: BDAT (RFC 3030), with chunks that are no lines.
 func TestChunking(t *testing.T) {
 	t.Parallel()

@@ -54,6 +54,9 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		// RFC 5321 section 4.1.4: no other MAIL before the transaction's end.
 		return &smtp.SMTPError{Code: 503, EnhancedCode: smtp.EnhancedCode{5, 5, 1}, Message: "There is a MAIL FROM command already."}
 	}
+	if o.Size > s.server.Limits.Message {
+		return smtp.ErrDataTooLarge
+	}
 	s.envelope = envelope{open: true, from: from, size: o.Size, utf8: o.UTF8}
 	return nil
 }
@@ -86,6 +89,10 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	e := s.envelope // RSET may have made it empty
 	s.mu.Unlock()
 	m, err := hold(r, s.server.TempDir)
+	if err == nil && m.size > s.server.Limits.Message {
+		m.drop()
+		err = smtp.ErrDataTooLarge
+	}
 	if err != nil {
 		s.log.Info("message not taken in", "from", e.from, "error", err)
 		if refused := (*smtp.SMTPError)(nil); errors.As(err, &refused) {
