@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -58,7 +59,7 @@ func (s *Spool) Create(ctx context.Context, users ...string) error {
 // Has says whether a user has a maildrop.
 func (s *Spool) Has(ctx context.Context, user string) (bool, error) {
 	_, err := s.place(ctx, user)
-	if errors.Is(err, cyrusdb.ErrNoMailbox) {
+	if errors.Is(err, cyrusdb.ErrNoMailbox) || errors.Is(err, fs.ErrNotExist) { // or nobody has one yet
 		return false, nil
 	}
 	return err == nil, err

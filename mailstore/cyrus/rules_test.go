@@ -3,7 +3,9 @@ package cyrus
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -412,4 +414,31 @@ func TestHeaderWithoutCRC(t *testing.T) {
 	changeHeader(t, s, "alice", func(h *IndexHeader) { h.HeaderFileCRC = 0 })
 	expunge(t, s, "alice", 2)
 	clean(t, s, "alice")
+}
+
+// TestListMissing: without mailboxes.db, as while its file system is not mounted or a
+// backup is put in its place, nobody is unknown: mail waits instead of bouncing,
+// and clients do not ask for another password.
+func TestListMissing(t *testing.T) {
+	t.Parallel()
+	s, ctx := newMailbox(t), context.Background()
+	path := s.conf.Databases.Mailboxes.Path
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Open(ctx, "alice", mailstore.Holder{})
+	for what, err := range map[string]error{
+		"open": err, "accepts": s.Accepts(ctx, "alice", 0), "deliver": s.Deliver(ctx, "alice", strings.NewReader("x"), ""),
+	} {
+		if !errors.Is(err, mailstore.ErrTemporary) || errors.Is(err, mailstore.ErrUnknown) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	appendMessage(t, s, "alice", "Subject: one\r\n\r\nx\r\n")
+	if got := texts(t, s); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("%q", got)
+	}
 }

@@ -22,22 +22,20 @@ type MailboxList struct {
 	Places   *Places // for Lookup; nil: each search begins at the top
 }
 
-// Lookup finds a mailbox by name: one search, no reading of the whole file.
+// Lookup finds a mailbox by name: one search, no reading of the whole file. When
+// the list is not there, because a file system is not mounted or somebody is
+// replacing it, nothing is known of any mailbox: that is no ErrNoMailbox, for which
+// mail would bounce.
 func (l MailboxList) Lookup(ctx context.Context, name imapdconf.Name) (MailboxEntry, error) {
 	var e MailboxEntry
 	err := View(ctx, l.Database, func(r Reader) (err error) {
 		e, err = lookup(l.Places.of(r), name)
 		return err
 	})
-	return e, missing(err)
-}
-
-// missing makes a database that is not there one that has no mailboxes.
-func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		err = fmt.Errorf("cyrusdb: there is no list of mailboxes: %w", err)
 	}
-	return err
+	return e, err
 }
 
 func lookup(r Reader, name imapdconf.Name) (MailboxEntry, error) {
