@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -153,6 +154,29 @@ func TestKPOPRefusals(t *testing.T) {
 			}
 			checkKRBError(t, out[1:], c.code)
 		})
+	}
+}
+
+// TestStrangersSecrets: a POP3 client that does not wait for the greeting shows its
+// password on the KPOP port. The log has its verb only.
+func TestStrangersSecrets(t *testing.T) {
+	t.Parallel()
+	kt := keytabOf(t, all, service)
+	for in, want := range map[string]string{
+		"PASS wonder\r\n":                            `err.sent="\"PASS\""`,
+		"USER alice\r\nPASS wonder\r\n":              `err.sent="\"USER\""`,
+		"AUTH PLAIN AGFsaWNlAHdvbmRlcg==\r\n":        `err.sent="\"AUTH\""`,
+		"AGFsaWNlAHdvbmRlcg==\r\n":                   `err.sent="\"AGFsaWNl`,
+		"GET / HTTP/1.1\r\nAuthorization: wonder":    `err.sent="\"GET\""`,
+		"AUTHV0.1KPOPV0.1\x00\x00\x00\x10wonderwond": `err.sent="\"AUTHV0.1\""`,
+	} {
+		_, _, err := talk(t, &krb5.KPOP{Acceptor: newAcceptor(kt), Timeout: 5 * time.Second}, []byte(in))
+		var log strings.Builder
+		slog.New(slog.NewTextHandler(&log, nil)).Info("refused", "err", refusal(err))
+		line := log.String()
+		if !strings.Contains(line, want) || strings.Contains(line, "wonder") || strings.Contains(line, "dvbmRlcg") {
+			t.Errorf("%q is logged as %s", in, line)
+		}
 	}
 }
 

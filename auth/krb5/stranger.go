@@ -31,11 +31,20 @@ func stranger(c net.Conn, first byte) error {
 		// The client reads the next line as the greeting.
 		id, reply = idKerberos4, replyKerberos4
 	}
-	r := refuse(id, slog.String("sent", fmt.Sprintf("%.40q", words)))
+	r := refuse(id, slog.String("sent", fmt.Sprintf("%q", verb(words))))
 	if _, err := c.Write([]byte(reply)); err != nil {
 		r.Cause = err
 	}
 	return r
+}
+
+// verb is what the log has of a stranger's words: a password may stand behind it.
+func verb(words []byte) []byte {
+	const longest = 8
+	if end := bytes.IndexAny(words, " \t\r\n"); end >= 0 {
+		words = words[:end]
+	}
+	return words[:min(len(words), longest)]
 }
 
 // isOldKerberos4 knows the older form: length in decimal, a space, the ticket.
