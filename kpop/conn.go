@@ -185,7 +185,7 @@ func (c *conn) converse(ctx context.Context) (how string, silent state) {
 	first, err := c.greet(ctx)
 	if err != nil {
 		end := c.ending(err)
-		if end.reply != nil {
+		if end.reply != nil && (c.tls != nil || !c.port.Implicit) { // as in turnAway
 			c.no(end.reply)
 		}
 		_ = c.flush()

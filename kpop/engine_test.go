@@ -260,6 +260,21 @@ func TestPanicInOpenFreesUser(t *testing.T) {
 	r.login().do("STAT", "+OK 1 5")
 }
 
+// TestSizesUnknownAreLogged: the operator reads why a client is told to come later.
+func TestSizesUnknownAreLogged(t *testing.T) {
+	t.Parallel()
+	store := newStore().fill("alice", "one\r\n")
+	store.sizeErr = fmt.Errorf("index is locked: %w", mailstore.ErrTemporary)
+	r := newRig(t, store, nil)
+	c := r.login()
+	for i, command := range []string{"STAT", "LIST", "LIST 1"} {
+		c.do(command, "-ERR [SYS/TEMP] Temporary failure, try again later")
+		if got := strings.Count(r.log.String(), "index is locked"); got != i+1 {
+			t.Errorf("after %s the log tells it %d times", command, got)
+		}
+	}
+}
+
 // TestRefusalsAreAlike: whether a user exists shows neither in text nor in time.
 func TestRefusalsAreAlike(t *testing.T) {
 	t.Parallel()

@@ -283,6 +283,16 @@ func TestRefuseHook(t *testing.T) {
 	eventually(t, "log", func() bool { return strings.Contains(r.log.String(), "banned until noon") })
 }
 
+// TestRefusedBeforeTLS: who expects TLS is told nothing in clear.
+func TestRefusedBeforeTLS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newStore(), func(s *kpop.Server, p *kpop.Port) {
+		p.TLS, p.Implicit = testTLS, true
+		s.Refuse = func(net.Addr) (time.Duration, error) { return 0, errors.New("banned until noon") }
+	})
+	r.dial().wantEOF()
+}
+
 func TestKick(t *testing.T) {
 	t.Parallel()
 	store := newStore().fill("alice", "one\r\n")

@@ -132,7 +132,7 @@ type memDrop struct {
 }
 
 func (d *memDrop) Len() int               { return len(d.messages) }
-func (d *memDrop) Octets() (int64, error) { return d.octets, nil }
+func (d *memDrop) Octets() (int64, error) { return d.octets, d.store.sizeErr }
 func (d *memDrop) Rest()                  { d.store.rests.Add(1) }
 
 func (d *memDrop) Size(n mailstore.Number) (int64, error) {

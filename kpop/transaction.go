@@ -51,7 +51,7 @@ func (t *transaction) longLine([]byte) bool          { return false }
 func (t *transaction) stat(context.Context, *command) (state, error) {
 	octets, err := t.octets()
 	if err != nil {
-		return t, storeRefusal(err)
+		return t, t.refuse("STAT", 0, err)
 	}
 	t.room(64)
 	mark := len(t.out)
@@ -103,7 +103,7 @@ func (t *transaction) listing(cmd *command, value func(*transaction, mailstore.N
 		}
 		if err != nil {
 			t.out = t.out[:mark]
-			return t, asRefusal(err)
+			return t, t.asRefusal(string(cmd.verb), n, err)
 		}
 		t.endReply(len(t.out) - mark)
 		return t, nil
@@ -159,11 +159,11 @@ func (n *numeral) next() {
 
 func (n *numeral) text() []byte { return n.digits[len(n.digits)-n.length:] }
 
-func asRefusal(err error) *refusal {
+func (t *transaction) asRefusal(what string, n mailstore.Number, err error) *refusal {
 	if r, ok := err.(*refusal); ok {
 		return r
 	}
-	return storeRefusal(err)
+	return t.refuse(what, n, err)
 }
 
 func (t *transaction) dele(_ context.Context, cmd *command) (state, error) {
