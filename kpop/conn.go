@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/kpop/lang"
 	"github.com/kpopd/kpopd/mailstore"
@@ -299,7 +297,7 @@ func (c *conn) end(how string) {
 	if why := c.stopped.Load(); why != nil && how != "quit" {
 		how = *why
 	}
-	c.hangUp(how != "closed by client" && !(how == "quit" && c.saidAll()))
+	c.hangUp(how != "closed by client")
 	c.releaseIn()
 	c.releaseOut()
 	c.logEnd(how)
@@ -326,22 +324,6 @@ func (c *conn) hangUp(linger bool) {
 		_, _ = io.CopyN(io.Discard, c.tcp, lingerOctets)
 	}
 	_ = c.raw.Close()
-}
-
-// saidAll reports whether a client in clear has sent nothing behind QUIT. It waits
-// for the reply then, and our side may be closed with its own: to wait for that cost
-// one part in fifteen of a login ("GSSAPI login, clear, 8 clients" of make bench).
-// Under TLS the client has its own alert to send.
-func (c *conn) saidAll() bool {
-	if c.direct == nil || c.r < c.w {
-		return false
-	}
-	silent := false
-	err := c.direct.Control(func(fd uintptr) {
-		n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-		silent = err == nil && n == 0
-	})
-	return err == nil && silent
 }
 
 const (
