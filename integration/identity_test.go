@@ -316,14 +316,22 @@ func kpopMap(t *testing.T, args ...string) (out string, status int) {
 // APOP's secret lies in the directory, where only kpopd's own bind can read it.
 func TestAPOPFromTheDirectory(t *testing.T) {
 	reconfigure(t, `retention = "kpopRetention"`, "retention = \"kpopRetention\"\napop_secret = \"kpopSecret\"")
-	people(t, map[string]string{"digest": "", "digestless": ""})
-	if err := realm.LDAP().Set("digest", "kpopSecret", "tanstaaf"); err != nil {
-		t.Fatal(err)
+	people(t, map[string]string{"digest": "", "digestless": "", "digesthers": "", "digesthis": ""})
+	// The principal digesthers is another person than the one whose user name that is.
+	for _, set := range [][]string{
+		{"digest", "kpopSecret", "tanstaaf"}, {"digesthers", "kpopSecret", "sesame"}, {"digesthers", "krbPrincipalName", "digesther@" + integration.RealmName},
+		{"digesthis", "krbPrincipalName", "digesthers@" + integration.RealmName}, {"digesthis", "kpopLocked", "TRUE"},
+	} {
+		if err := realm.LDAP().Set(set[0], set[1], set[2]); err != nil {
+			t.Fatal(err)
+		}
 	}
 	stamps := map[string]bool{}
 	for _, c := range []struct{ user, secret, answer string }{
 		{"digest", "tanstaaf", "+OK"},
 		{"digest+host.test", "tanstaaf", "+OK"},
+		{"digest@" + integration.RealmName, "tanstaaf", "+OK"},
+		{"digesthers", "sesame", "+OK"}, // her own, and not his
 		{"digest", "wrong", "-ERR [AUTH]"},
 		{"digestless", "", "-ERR [AUTH]"},
 		{"nobody-at-all", "tanstaaf", "-ERR [AUTH]"},

@@ -31,20 +31,20 @@ func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 	return d.names().Strip(d.Limiter.Guard(k.Check)), nil
 }
 
-// apop is nil, which offers none, unless secrets are configured.
+// apop is nil, which offers none, unless secrets are configured. The names of a file
+// are those of principals, as for passwords; a secret of the directory is of the entry
+// with that user name, and whose principal is spelled so may be somebody else.
 func (d *Daemon) apop() kpop.APOP {
-	var secret func(context.Context, string) (string, error)
+	a := &password.APOP{Hostname: d.Config.Hostname, Names: d.names()}
 	switch {
 	case d.Config.LDAP.Attributes.APOP != "":
-		secret = d.directorySecret
+		a.Secret = d.directorySecret
 	case d.Config.Password.APOPFile != "":
-		secret = password.FileSecrets(d.Config.Password.APOPFile)
+		a.Realm, a.Secret = d.Profile.DefaultRealm(), password.FileSecrets(d.Config.Password.APOPFile)
 	default:
 		return nil
 	}
-	return d.Limiter.GuardAPOP(&password.APOP{
-		Hostname: d.Config.Hostname, Realm: d.Profile.DefaultRealm(), Names: d.names(), Secret: secret,
-	})
+	return d.Limiter.GuardAPOP(a)
 }
 
 // directorySecret makes an entry that is not there, or has no secret, a user
