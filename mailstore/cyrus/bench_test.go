@@ -146,7 +146,7 @@ func BenchmarkAppendDisk(b *testing.B) {
 	files := []*ofd.File{must(d.create(filepath.Join(dir, "cache"), 0o600)), must(d.create(filepath.Join(dir, "index"), 0o600))}
 	defer files[0].Close()
 	defer files[1].Close()
-	if err := d.mkdirAll(box); err != nil {
+	if err := d.mkdirAll(box, 0o700); err != nil {
 		b.Fatal(err)
 	}
 	before := cpuTime(b)

@@ -32,7 +32,7 @@ func (c *change) addCache(t *staged, r *Record) error {
 		if err != nil {
 			return err
 		}
-		if c.m.cache, err = ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err != nil {
+		if c.m.cache, err = ofd.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, c.m.store.fileMode()); err != nil {
 			return err
 		}
 	}
@@ -66,6 +66,11 @@ func (c *change) endOfCache(f *ofd.File) (int64, error) {
 		return 0, err
 	}
 	generation := binary.BigEndian.AppendUint32(nil, uint32(c.x.header.Generation))
+	if info.Size == 0 {
+		if err := setMode(f, c.m.store.fileMode()); err != nil {
+			return 0, err
+		}
+	}
 	if info.Size < int64(len(generation)) {
 		return int64(len(generation)), c.m.store.disk.writeAt(f, generation, 0)
 	}

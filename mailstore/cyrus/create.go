@@ -85,7 +85,7 @@ func (s *Store) prepareConfigDirectory(ctx context.Context) error {
 		return err
 	}
 	for _, dir := range []string{"db", "socket", "quota", "user", "lock", "proc", "log", "msg", "sync"} {
-		if err := s.disk.mkdirAll(filepath.Join(s.conf.Dir, dir)); err != nil {
+		if err := s.disk.mkdirAll(filepath.Join(s.conf.Dir, dir), s.dirMode()); err != nil {
 			return err
 		}
 	}
@@ -225,7 +225,7 @@ func (m *mailbox) makeDirectories() error {
 		if err != nil {
 			return err
 		}
-		if err := m.store.disk.mkdirAll(dir); err != nil {
+		if err := m.store.disk.mkdirAll(dir, m.store.dirMode()); err != nil {
 			return err
 		}
 	}
@@ -238,7 +238,7 @@ func (m *mailbox) replaceMeta(f imapdconf.File, b []byte) error {
 	if err != nil {
 		return err
 	}
-	return m.store.disk.replace(path, path+".NEW", b, true)
+	return m.store.disk.replace(path, path+".NEW", b, m.store.fileMode(), true)
 }
 
 // newIndex is the cyrus.index of a mailbox without messages.

@@ -59,8 +59,30 @@ func (d *disk) openFor(path string, flags int, mode fs.FileMode) (*ofd.File, err
 	if err != nil {
 		return nil, fmt.Errorf("cyrus: %w", err)
 	}
+	if flags != 0 {
+		err = setMode(f, mode)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return f, nil
 }
+
+// setMode gives a new file its mode where the process's own umask, which may be
+// stricter than imapd.conf's, could have taken some of it.
+func setMode(f *ofd.File, mode fs.FileMode) error {
+	if mode == ownerOnly {
+		return nil
+	}
+	if err := f.Chmod(mode); err != nil {
+		return fmt.Errorf("cyrus: %w", err)
+	}
+	return nil
+}
+
+// ownerOnly is the mode of files that are nobody's affair but ours, and of all files
+// under the usual umask.
+const ownerOnly = 0o600
 
 func (d *disk) writeAt(f *ofd.File, b []byte, at int64) error {
 	if d.before != nil {
@@ -134,12 +156,24 @@ func (d *disk) remove(path string) error {
 	return nil
 }
 
-func (d *disk) mkdirAll(path string) error {
+// mkdirAll makes a directory and those above it that are missing, durably.
+func (d *disk) mkdirAll(path string, mode fs.FileMode) error {
 	if err := d.step("mkdir", path); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	missing := missingDirs(path)
+	if err := os.MkdirAll(path, mode); err != nil {
 		return fmt.Errorf("cyrus: %w", err)
+	}
+	for _, dir := range missing {
+		if mode != ownerOnly|0o100 {
+			if err := os.Chmod(dir, mode); err != nil {
+				return fmt.Errorf("cyrus: %w", err)
+			}
+		}
+		if err := d.syncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -172,8 +206,8 @@ func (d *disk) syncDir(path string) error {
 
 // replace writes a small file whole: a crash leaves the old one or the new
 // one. Only a durable one survives a loss of power.
-func (d *disk) replace(path, temporary string, b []byte, durable bool) error {
-	f, err := d.create(temporary, 0o600)
+func (d *disk) replace(path, temporary string, b []byte, mode fs.FileMode, durable bool) error {
+	f, err := d.create(temporary, mode)
 	if err != nil {
 		return err
 	}

@@ -234,7 +234,7 @@ func (e *expiry) copyCache() (path string, err error) {
 	if path, err = s.conf.Path(e.m.place, imapdconf.CacheFile); err != nil {
 		return "", err
 	}
-	f, err := s.disk.create(path+".NEW", 0o600)
+	f, err := s.disk.create(path+".NEW", s.fileMode())
 	if err != nil {
 		return "", err
 	}

@@ -62,7 +62,7 @@ func (s *Store) appendSync(ctx context.Context, path, lines string) error {
 	for {
 		f, err := ofd.Open(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
-			if err := s.disk.mkdirAll(path[:strings.LastIndexByte(path, '/')]); err != nil {
+			if err := s.disk.mkdirAll(path[:strings.LastIndexByte(path, '/')], s.dirMode()); err != nil {
 				return err
 			}
 			continue

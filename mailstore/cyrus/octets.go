@@ -125,7 +125,7 @@ func oneIf(yes bool) byte {
 func (s *Store) saveSizes(key uint64, z *sizeFile) error {
 	path := s.sizePath(key)
 	// Sessions exclude each other, so one name for the new file will do.
-	err := s.inState(func() error { return s.disk.replace(path, path+".new", z.append(nil), false) })
+	err := s.inState(func() error { return s.disk.replace(path, path+".new", z.append(nil), ownerOnly, false) })
 	if err != nil {
 		return err
 	}

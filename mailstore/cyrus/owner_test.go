@@ -211,6 +211,82 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestUmask: files on the spool have the modes that imapd.conf's umask leaves, as
+// Cyrus's own have, whatever the process's umask; what is replaced keeps its mode.
+func TestUmask(t *testing.T) {
+	t.Parallel()
+	c, ctx := newConfig(t), context.Background()
+	c.Umask = 0o007
+	s := newStore(t, c)
+	if err := s.CreateMailbox(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetQuota(ctx, "alice", Limits{StorageKiB: 10000, Messages: cyrusdb.Unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	quota := must(c.QuotaPath(imapdconf.QuotaRoot(must(s.name("alice")))))
+	if err := os.Chmod(quota, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	look := func(when string) {
+		t.Helper()
+		root, made := c.Layout.Partitions["default"].Root, 0
+		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || path == root {
+				return err // the root is the test's
+			}
+			made++
+			want := fs.FileMode(0o660)
+			if e.IsDir() {
+				want = fs.ModeDir | 0o750
+			}
+			if info, err := e.Info(); err != nil || info.Mode() != want {
+				t.Errorf("%s: %s: %v, %v; should be %v", when, path, info.Mode(), err, want)
+			}
+			return nil
+		})
+		if info, statErr := os.Stat(quota); err != nil || made < 8 || statErr != nil || info.Mode() != 0o666 {
+			t.Errorf("%s: %d files, %v; quota %v, %v", when, made, err, info.Mode(), statErr)
+		}
+	}
+	sixMessages(t, s)
+	appendMessage(t, s, "alice", large("seven"))
+	look("delivered")
+	expunge(t, s, "alice", 2, 7)
+	if _, err := s.Expire(ctx, "alice", 0); err != nil {
+		t.Fatal(err)
+	}
+	look("expired")
+	clean(t, s, "alice")
+}
+
+// TestDirectoriesDurable: each directory of a new mailbox is on disk, name and all,
+// before anything is in it.
+func TestDirectoriesDurable(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, newConfig(t))
+	synced := map[string]bool{}
+	var checked string
+	s.disk.before = func(step, path string, _ int) (int, error) {
+		if step == "fsync" {
+			synced[path] = true
+		}
+		if step == "create" && strings.HasSuffix(path, "cyrus.header.NEW") {
+			checked = filepath.Dir(path)
+			root := s.conf.Layout.Partitions["default"].Root
+			for dir := checked; dir != root; dir = filepath.Dir(dir) {
+				if !synced[filepath.Dir(dir)] {
+					t.Errorf("the name of %s is not durable", dir)
+				}
+			}
+		}
+		return 0, nil
+	}
+	if err := s.CreateMailbox(context.Background(), "alice"); err != nil || checked == "" {
+		t.Error(checked, err)
+	}
+}
+
 // TestReaderFails: a message that breaks off is not stored, whatever its reader
 // says.
 func TestReaderFails(t *testing.T) {

@@ -93,12 +93,12 @@ func (s *Store) openStaged(t *staged, place func() (imapdconf.Mailbox, error)) e
 	}
 	dir := filepath.Join(partition.Root, "stage.") // where Cyrus's lmtpd does it
 	t.path = filepath.Join(dir, stagedName+rand.Text())
-	t.file, err = s.disk.create(t.path, 0o600)
+	t.file, err = s.disk.create(t.path, s.fileMode())
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.disk.mkdirAll(dir); err != nil {
+		if err := s.disk.mkdirAll(dir, s.dirMode()); err != nil {
 			return err
 		}
-		t.file, err = s.disk.create(t.path, 0o600)
+		t.file, err = s.disk.create(t.path, s.fileMode())
 	}
 	return err
 }
@@ -110,7 +110,7 @@ func (t *staged) place(s *Store, path string) (err error) {
 		t.named = err == nil
 		return err
 	}
-	if t.file, err = s.disk.createNew(path, 0o600); err != nil {
+	if t.file, err = s.disk.createNew(path, s.fileMode()); err != nil {
 		return err
 	}
 	if err := s.disk.writeAt(t.file, t.text, 0); err != nil {

@@ -43,13 +43,7 @@ func (s *Store) inState(do func() error) error {
 // makeDir makes a directory and those above it that are missing, with the owner
 // of like.
 func makeDir(path, like string) error {
-	var missing []string
-	for dir := path; ; dir = filepath.Dir(dir) {
-		if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
-			break
-		}
-		missing = append(missing, dir)
-	}
+	missing := missingDirs(path)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
@@ -59,6 +53,16 @@ func makeDir(path, like string) error {
 		}
 	}
 	return nil
+}
+
+// missingDirs are a directory and those above it that are not there.
+func missingDirs(path string) (missing []string) {
+	for dir := path; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
+			return missing
+		}
+		missing = append(missing, dir)
+	}
 }
 
 // adopt gives what root has made to the owner of another file or directory: a

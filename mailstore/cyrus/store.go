@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -149,6 +150,11 @@ func (s *Store) Close() error {
 // Holders lists the sessions of this process and what they hold, the oldest
 // first.
 func (s *Store) Holders() []Held { return s.holds.list() }
+
+// fileMode is that of new files on the spool, and dirMode of directories: what
+// imapd.conf's umask leaves, as with Cyrus's own.
+func (s *Store) fileMode() fs.FileMode { return 0o666&^s.conf.Umask | 0o600 }
+func (s *Store) dirMode() fs.FileMode  { return 0o755&^s.conf.Umask | 0o700 }
 
 // Directory is configdirectory.
 func (s *Store) Directory() string { return s.conf.Dir }

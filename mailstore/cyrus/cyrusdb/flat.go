@@ -146,6 +146,9 @@ func replaceFile(old *ofd.File, path string, data []byte) (f *ofd.File, err erro
 	}
 	_, err = ofd.TryLock(f, true) // nobody else may have this name open
 	if err == nil {
+		err = f.Chmod(info.Perm) // the process's umask may be stricter than Cyrus's
+	}
+	if err == nil {
 		_, err = f.Write(data)
 	}
 	if err == nil {

@@ -131,7 +131,11 @@ func checkpoint(f *ofd.File, info *ofd.Info, db imapdconf.Database) error {
 		return fmt.Errorf("cyrusdb: %w", err)
 	}
 	defer fresh.Close()
-	if err := old.copyTo(fresh); err != nil {
+	err = fresh.Chmod(info.Perm)
+	if err == nil {
+		err = old.copyTo(fresh)
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	if err := os.Rename(path, db.Path); err != nil {

@@ -107,6 +107,11 @@ func (f *File) Truncate(size int64) error {
 	return f.again("truncate", func() error { return unix.Ftruncate(f.fd, size) })
 }
 
+// Chmod sets the file's permissions.
+func (f *File) Chmod(mode fs.FileMode) error {
+	return f.again("chmod", func() error { return unix.Fchmod(f.fd, uint32(mode.Perm())) })
+}
+
 func (f *File) again(op string, do func() error) error {
 	for {
 		switch err := do(); err {
