@@ -76,7 +76,10 @@ func (r *Rules) mailbox(user string, entry Entry, want auth.LoginName, trace Tra
 		return "", Refuse(NoMailbox, "mailbox of %s: %v", quote(entry.ID), err)
 	}
 	if want.Folder != "" {
-		name += "+" + want.Folder
+		local, domain, at := strings.Cut(name, "@")
+		if name = local + "+" + want.Folder; at { // user+folder@domain
+			name += "@" + domain
+		}
 		trace.Add("mailbox", "folder %q of it: %q", want.Folder, name)
 	}
 	return name, nil

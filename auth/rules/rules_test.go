@@ -223,6 +223,7 @@ func TestAccounts(t *testing.T) {
 		{"bob@REALM.TEST", "", "refused protocol"},
 		{"carol@REALM.TEST", "", "refused locked"},
 		{"dave@REALM.TEST", "dave", "dave@example.test"},
+		{"dave@REALM.TEST", "dave+lists", "dave+lists@example.test"},
 		{"erin@REALM.TEST", "", "refused no-entry"},
 		{"warden@REALM.TEST", "alice", "as alice"},
 		{"warden@REALM.TEST", "carol", "refused locked"},
