@@ -36,7 +36,7 @@ func (r *reader) directories(t *testing.T) {
 			"nsAccountLock": {lock}, "sAMAccountName": {name}, "userAccountControl": {control},
 		}}
 	}
-	shop := ldaptest.User{Name: "mia-shop", Classes: []string{"inetLocalMailRecipient"}, More: map[string][]string{"mailLocalAddress": {"mia@shop.example"}}}
+	shop := ldaptest.User{Name: "mia-shop", Classes: []string{"inetLocalMailRecipient"}, More: map[string][]string{"mailLocalAddress": {"mia@shop.example", "mia"}}}
 	directory := r.realm.LDAP()
 	if err := directory.Add(account("mia", "FALSE", "512"), account("max", "TRUE", "514"), account("mona", "FALSE", "512"), shop); err != nil {
 		t.Fatal(err)
