@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -32,6 +33,9 @@ type KDC struct {
 	Timeout time.Duration // for one check, in all
 	Slots   chan struct{} // capacity: checks at once
 	Log     *slog.Logger
+
+	// Enctype names an enctype for the log; nil: by its number.
+	Enctype func(id int32) string
 
 	// UDPLimit is krb5.conf's udp_preference_limit: requests up to so many
 	// octets go by UDP first. 0 and 1 mean TCP only.
@@ -131,8 +135,15 @@ func (k *KDC) ask(ctx context.Context, user, password string) (detail []slog.Att
 	return []slog.Attr{
 		slog.String("kdc", e.wire.answered.String()),
 		slog.Int("kvno", service.ticket.EncPart.KVNO),
-		slog.Int("enctype", int(service.ticket.EncPart.EType)),
+		slog.String("enctype", k.enctype(service.ticket.EncPart.EType)),
 	}, nil
+}
+
+func (k *KDC) enctype(id int32) string {
+	if k.Enctype == nil {
+		return strconv.Itoa(int(id))
+	}
+	return k.Enctype(id)
 }
 
 // panicText leaves out values of the library, which may hold anything.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/krb5"
 	"github.com/kpopd/kpopd/auth/password"
 	"github.com/kpopd/kpopd/auth/rules"
 	"github.com/kpopd/kpopd/cmd/config"
@@ -26,7 +27,7 @@ func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 	k := &password.KDC{
 		Realm: d.Profile.DefaultRealm(), Service: d.service(), Config: d.Profile.Client, Keys: d.Keytab.Current,
 		Timeout: d.Config.Password.Timeout, Slots: make(chan struct{}, d.Config.Password.Concurrent), Log: d.Log,
-		UDPLimit: d.Profile.UDPLimit(), Observe: d.hooks.KDC, Panicked: d.hooks.Panicked,
+		Enctype: krb5.EnctypeName, UDPLimit: d.Profile.UDPLimit(), Observe: d.hooks.KDC, Panicked: d.hooks.Panicked,
 	}
 	return d.names().Strip(d.Limiter.Guard(k.Check)), nil
 }

@@ -93,7 +93,8 @@ func TestWhoAndKick(t *testing.T) {
 	}
 	s := who[0]
 	if s.User != "alice" || s.Holds == "" || s.Listener != "pop3s" || s.Mechanism != "USER" || s.Authcid != "alice@"+integration.RealmName ||
-		s.Retrieved != 1 || s.Octets == 0 || !strings.HasPrefix(s.Remote, "127.0.0.1:") || !strings.HasPrefix(s.TLS, "TLS 1.3 ") || s.Detail["kvno"] == "" {
+		s.Retrieved != 1 || s.Octets == 0 || !strings.HasPrefix(s.Remote, "127.0.0.1:") || !strings.HasPrefix(s.TLS, "TLS 1.3 ") || s.Detail["kvno"] == "" ||
+		!strings.HasPrefix(s.Detail["enctype"], "aes") {
 		t.Errorf("%+v", s)
 	}
 	other := player.Dial(t, realm.Ports.POP3S)
