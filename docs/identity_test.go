@@ -18,12 +18,12 @@ import (
 // people, in the order of the page: the options of kpop map, and the mailbox or
 // the reason.
 var decisions = []map[string]string{
-	{"mia": "mia", "max": "max", "mona": "not-in-group"},      // OpenLDAP
-	{"mia": "mia", "max": "max", "mona": "not-in-group"},      // without the overlay
-	{"mia": "mia", "max": "locked", "mona": "not-in-group"},   // FreeIPA
-	{"mia": "mia", "max": "locked", "mona": "not-in-group"},   // Active Directory
-	{"mia": "not-in-group"},                                   // slapd knows nothing of nested groups
-	{"mia": "mia", "mia --user mia+shop.example": "mia-shop"}, // host names
+	{"mia": "mia", "max": "max", "mona": "not-in-group"},                                                       // OpenLDAP
+	{"mia": "mia", "max": "max", "mona": "not-in-group"},                                                       // without the overlay
+	{"mia": "mia", "max": "locked", "mona": "not-in-group"},                                                    // FreeIPA
+	{"mia": "mia", "max": "locked", "mona": "not-in-group"},                                                    // Active Directory
+	{"mia": "not-in-group"},                                                                                    // slapd knows nothing of nested groups
+	{"mia": "mia", "mia --user mia+shop.example": "mia-shop", "max --user max+shop.example": "not-authorized"}, // host names
 }
 
 // directories asks, with each of the page's configurations, for entries that
@@ -36,7 +36,7 @@ func (r *reader) directories(t *testing.T) {
 			"nsAccountLock": {lock}, "sAMAccountName": {name}, "userAccountControl": {control},
 		}}
 	}
-	shop := ldaptest.User{Name: "mia-shop", Classes: []string{"inetLocalMailRecipient"}, More: map[string][]string{"mailLocalAddress": {"mia@shop.example", "mia"}}}
+	shop := ldaptest.User{Name: "mia-shop", Classes: []string{"inetLocalMailRecipient"}, More: map[string][]string{"mailLocalAddress": {"mia@shop.example", "mia", "max@shop.example"}}}
 	directory := r.realm.LDAP()
 	if err := directory.Add(account("mia", "FALSE", "512"), account("max", "TRUE", "514"), account("mona", "FALSE", "512"), shop); err != nil {
 		t.Fatal(err)
