@@ -92,9 +92,9 @@ type cacheFile struct {
 	generation uint32
 }
 
-// openCache opens the mailbox's cache; nil when there is none.
-func (m *mailbox) openCache() (*cacheFile, error) {
-	path, err := m.store.conf.Path(m.place, imapdconf.CacheFile)
+// openCache opens one of the mailbox's caches; nil when there is none.
+func (m *mailbox) openCache(which imapdconf.File) (*cacheFile, error) {
+	path, err := m.store.conf.Path(m.place, which)
 	if err != nil {
 		return nil, told(err)
 	}

@@ -43,6 +43,7 @@ type checker struct {
 	head        *MailboxHeader
 	annotations map[uint32]annotated
 	cache       *cacheFile
+	archive     *cacheFile // of archived messages
 	faults      []FaultError
 
 	counted IndexHeader // what the header should be
@@ -77,11 +78,13 @@ func (c *checker) run(ctx context.Context) (err error) {
 	if c.annotations, err = c.m.annotations(ctx, c.x.layout); c.note(err) != nil {
 		return err
 	}
-	if c.cache, err = c.m.openCache(); c.note(err) != nil {
-		return err
-	}
-	if c.cache != nil {
-		defer c.cache.close()
+	for which, cache := range map[imapdconf.File]**cacheFile{imapdconf.CacheFile: &c.cache, imapdconf.ArchiveCacheFile: &c.archive} {
+		if *cache, err = c.m.openCache(which); c.note(err) != nil {
+			return err
+		}
+		if *cache != nil {
+			defer (*cache).close()
+		}
 	}
 	c.tally = newTally(c.x.layout, c.head.Flags)
 	c.uids = make(map[uint32]bool)
@@ -148,12 +151,15 @@ func (c *checker) record(r *Record, offset int64) error {
 }
 
 func (c *checker) cacheRecord(r *Record, offset int64) {
-	at := offset + int64(c.x.layout.record.cacheOffset.at)
+	at, cache := offset+int64(c.x.layout.record.cacheOffset.at), c.cache
+	if r.Flags&FlagArchived != 0 {
+		cache = c.archive
+	}
 	switch {
-	case c.cache == nil:
+	case cache == nil:
 		c.faulty(c.x.path, at, "UID %d has a cache record, and there is no cache", r.UID)
-	case c.cache.record(r, nil) == nil:
-		c.faulty(c.cache.f.Name(), int64(r.CacheOffset), "cache record of UID %d is damaged", r.UID)
+	case cache.record(r, nil) == nil:
+		c.faulty(cache.f.Name(), int64(r.CacheOffset), "cache record of UID %d is damaged", r.UID)
 	}
 }
 

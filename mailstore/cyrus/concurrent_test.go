@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
+	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
 )
 
 // TestConcurrent: deliveries, sessions and clean-ups of two programs on one
@@ -408,5 +410,65 @@ func TestArchivedMeanwhile(t *testing.T) {
 				t.Errorf("message %d at %s: %q, %v", n, move[1], b, err)
 			}
 		}
+	}
+}
+
+// TestArchived: an archived message lies under the archive root, though its cache is
+// on the metapartition; a clean-up leaves both.
+func TestArchived(t *testing.T) {
+	t.Parallel()
+	c, ctx := newConfig(t), context.Background()
+	p, root := c.Layout.Partitions["default"], filepath.Dir(c.Dir)
+	p.Archive, p.Meta = filepath.Join(root, "archive"), filepath.Join(root, "meta")
+	c.Layout.Partitions["default"], c.Layout.MetaFiles = p, []imapdconf.File{imapdconf.ArchiveCacheFile}
+	s := newStore(t, c)
+	if err := s.CreateMailbox(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	sixMessages(t, s)
+	archive(t, s, "alice", 2)
+	clean(t, s, "alice")
+	all := []string{"one", "two", "three", "four", "five", "six"}
+	if got := texts(t, s); !slices.Equal(got, all) {
+		t.Errorf("%q", got)
+	}
+	before := must(s.Dump(ctx, "alice")).Records[1]
+	expunge(t, s, "alice", 1)
+	if _, err := s.Expire(ctx, "alice", 0); err != nil {
+		t.Fatal(err)
+	}
+	if after := must(s.Dump(ctx, "alice")).Records[0]; after != before {
+		t.Errorf("%+v, was %+v", after, before)
+	}
+	if got := texts(t, s); !slices.Equal(got, all[1:]) {
+		t.Errorf("%q", got)
+	}
+	clean(t, s, "alice")
+}
+
+// archive does to a message what cyr_expire does.
+func archive(t *testing.T, s *Store, user string, uid uint32) {
+	t.Helper()
+	place := must(s.lookup(user))
+	cache := contents(t, must(s.conf.Path(place, imapdconf.CacheFile)))
+	m, ch, err := s.change(context.Background(), place.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.release()
+	err = s.scan(ch.x, func(i uint64, b []byte) error {
+		r := ch.x.layout.decodeRecord(b)
+		if r.UID != uid {
+			return nil
+		}
+		// The whole cache under another generation: the places stay what they are.
+		write(t, must(s.conf.Path(place, imapdconf.ArchiveCacheFile)), append([]byte{0, 0, 0, 7}, cache[4:]...))
+		from := must(s.conf.MessagePath(place, uid, false))
+		write(t, must(s.conf.MessagePath(place, uid, true)), contents(t, from))
+		r.Flags |= FlagArchived
+		return errors.Join(os.Remove(from), ch.alter(i, b, &r))
+	})
+	if err = errors.Join(err, ch.commit(context.Background())); err != nil {
+		t.Fatal(err)
 	}
 }

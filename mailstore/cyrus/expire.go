@@ -226,12 +226,16 @@ func (e *expiry) repack() error {
 // not what the index says is left out: Cyrus parses that message again.
 func (e *expiry) copyCache() (path string, err error) {
 	s := e.m.store
-	old, err := e.m.openCache()
+	old, err := e.m.openCache(imapdconf.CacheFile)
 	if old == nil || err != nil {
 		return "", err
 	}
 	defer old.close()
 	if path, err = s.conf.Path(e.m.place, imapdconf.CacheFile); err != nil {
+		return "", err
+	}
+	archive, err := s.conf.Path(e.m.place, imapdconf.ArchiveCacheFile)
+	if err != nil {
 		return "", err
 	}
 	f, err := s.disk.create(path+".NEW", s.fileMode())
@@ -246,6 +250,9 @@ func (e *expiry) copyCache() (path string, err error) {
 	var buf []byte
 	for _, record := range e.keep {
 		r := e.x.layout.decodeRecord(record)
+		if r.Flags&FlagArchived != 0 && archive != path {
+			continue // what it points to is in the other file, which stays
+		}
 		octets := old.record(&r, buf)
 		r.CacheOffset = uint64(out.end())
 		if octets == nil {

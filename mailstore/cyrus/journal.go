@@ -314,7 +314,7 @@ func (m *mailbox) undoHeader(before []byte) error {
 // finishRename completes a repack that was cut off between its two renames:
 // the index is of the next generation, and so is the cache's new file.
 func (m *mailbox) finishRename(generation uint64) error {
-	cache, err := m.openCache()
+	cache, err := m.openCache(imapdconf.CacheFile)
 	if cache == nil || err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func (d *maildrop) setPlace(place imapdconf.Mailbox) error {
 	if err != nil {
 		return told(err)
 	}
-	archive, err := d.store.conf.Directory(place, imapdconf.ArchiveCacheFile)
+	archive, err := d.store.conf.Directory(place, imapdconf.ArchivedFile)
 	if err != nil {
 		return told(err)
 	}

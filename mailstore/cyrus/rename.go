@@ -84,7 +84,7 @@ func (m *mailbox) unlink() error {
 	s := m.store
 	var dirs []string
 	for _, f := range []imapdconf.File{
-		imapdconf.MessageFile, imapdconf.HeaderFile, imapdconf.IndexFile, imapdconf.CacheFile, imapdconf.AnnotationsFile, imapdconf.ArchiveCacheFile,
+		imapdconf.MessageFile, imapdconf.HeaderFile, imapdconf.IndexFile, imapdconf.CacheFile, imapdconf.AnnotationsFile, imapdconf.ArchiveCacheFile, imapdconf.ArchivedFile,
 	} {
 		dir, err := s.conf.Directory(m.place, f)
 		if err != nil {

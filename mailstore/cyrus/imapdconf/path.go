@@ -79,7 +79,7 @@ func (c *Config) Path(m Mailbox, f File) (string, error) {
 func (c *Config) MessagePath(m Mailbox, uid uint32, archived bool) (string, error) {
 	file := MessageFile
 	if archived {
-		file = ArchiveCacheFile
+		file = ArchivedFile
 	}
 	dir, err := c.Directory(m, file)
 	if err != nil {
@@ -94,7 +94,6 @@ func AppendMessageName(dst []byte, uid uint32) []byte {
 }
 
 // Directory is the directory where that kind of the mailbox's files lies.
-// ArchiveCacheFile stands for archived messages too.
 func (c *Config) Directory(m Mailbox, f File) (string, error) {
 	root, err := c.root(m.Partition, f)
 	if err != nil {
@@ -118,15 +117,25 @@ func (c *Config) root(partition string, f File) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%w: partition-%s", ErrPartition, partition)
 	}
-	switch {
-	case f != MessageFile && p.MetaDir[f] != "":
-		return p.MetaDir[f], nil
-	case f != MessageFile && p.Meta != "" && slices.Contains(c.Layout.MetaFiles, f):
+	archived := f == ArchiveCacheFile || f == ArchivedFile
+	switch meta := f != MessageFile && f != ArchivedFile; {
+	case meta && p.MetaDir[metaDirOf(f)] != "":
+		return p.MetaDir[metaDirOf(f)], nil
+	case meta && p.Meta != "" && slices.Contains(c.Layout.MetaFiles, f):
 		return p.Meta, nil
-	case f == ArchiveCacheFile && p.Archive != "":
+	case archived && p.Archive != "":
 		return p.Archive, nil
 	}
 	return p.Root, nil
+}
+
+// metaDirOf is the file whose metadir-FILE-NAME tells where f lies: there is none
+// for annotations, they go with the index.
+func metaDirOf(f File) File {
+	if f == AnnotationsFile {
+		return IndexFile
+	}
+	return f
 }
 
 func uuidPath(id string) string {

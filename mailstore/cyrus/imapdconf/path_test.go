@@ -119,6 +119,31 @@ func TestPathsByID(t *testing.T) {
 	}
 }
 
+// TestMetaPaths: archived messages lie under the archive root wherever their cache
+// is, and annotations go with the index (Cyrus's mboxname_archivepath and
+// mboxname_metapath).
+func TestMetaPaths(t *testing.T) {
+	t.Parallel()
+	const dir = "/uuid/0/k/0kpbij6v8x0pn4vz2z85x0u3/"
+	m := mailbox(t, "user.alice", "0kpbij6v8x0pn4vz2z85x0u3")
+	archive := byID + "archive_enabled: yes\narchivepartition-default: /old\n"
+	for conf, want := range map[string][3]string{ // archived message, its cache, annotations
+		archive: {"/old", "/old", "/spool"},
+		archive + "metapartition-default: /meta\nmetapartition_files: archivecache annotations\n": {"/old", "/meta", "/meta"},
+		archive + "metadir-archivecache-default: /fast\nmetadir-index-default: /index\n":          {"/old", "/fast", "/index"},
+		byID + "metapartition-default: /meta\nmetapartition_files: archivecache\n":                {"/spool", "/meta", "/spool"},
+	} {
+		c := read(t, conf)
+		message, err1 := c.MessagePath(m, 12, true)
+		cache, err2 := c.Path(m, imapdconf.ArchiveCacheFile)
+		annotations, err3 := c.Path(m, imapdconf.AnnotationsFile)
+		got := [3]string{message, cache, annotations}
+		if err := errors.Join(err1, err2, err3); err != nil || got != [3]string{want[0] + dir + "12.", want[1] + dir + "cyrus.cache", want[2] + dir + "cyrus.annotations"} {
+			t.Errorf("%s: %q, %v", conf, got, err)
+		}
+	}
+}
+
 func TestNoPath(t *testing.T) {
 	t.Parallel()
 	c := read(t, byID)

@@ -53,7 +53,8 @@ const (
 	AnnotationsFile              // cyrus.annotations
 	LockFile                     // unused since 2.4
 	DAVFile                      // cyrus.dav
-	ArchiveCacheFile             // cyrus.cache under the archive root
+	ArchiveCacheFile             // cyrus.cache of archived messages
+	ArchivedFile                 // <uid>. of an archived message
 )
 
 // fileWords are the names in metapartition_files and metadir-FILE-NAME.
