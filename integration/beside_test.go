@@ -3,6 +3,7 @@
 package integration_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,6 +83,40 @@ func TestRealmBesideCyrus(t *testing.T) {
 		t.Errorf("reconstruct: %q, %v", out, err)
 	}
 	t.Run("master stopped and started", func(t *testing.T) { masterStops(t, r) })
+	t.Run("user_deny.db", func(t *testing.T) { denied(t, r) })
+}
+
+// denied: whom user_deny.db keeps from Cyrus's pop3d it keeps from kpopd.
+func denied(t *testing.T, r *integration.Realm) {
+	conf, _ := lookAt(t, r)
+	path := conf.Databases.UserDeny.Path
+	for list, want := range map[string]bool{
+		"pop3": true, "imap": false, "*,!pop3": true, "!pop3,*": false, "imap,pop*,!pop3": true, "imap,!pop3,pop*": false,
+	} {
+		write(t, path, "alice\t2\t"+list+"\tnot today\n")
+		if err := os.Chmod(path, 0o666); err != nil { // Cyrus opens it for writing
+			t.Fatal(err)
+		}
+		for _, program := range []struct {
+			name  string
+			login func() (*talk, error)
+		}{
+			{"Cyrus", func() (*talk, error) { return popPlain(r.Cyrus.POP3, "alice", "x", nil) }},
+			{"kpopd", func() (*talk, error) { return popLogin(r, "alice") }},
+		} {
+			c, err := program.login()
+			if err == nil {
+				_, err = c.say("QUIT", "+OK")
+				_ = c.Close()
+			}
+			if is := err != nil && strings.Contains(err.Error(), "[SYS/TEMP]"); is != want || err != nil && !is {
+				t.Errorf("%q: %s: %v", list, program.name, err)
+			}
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // masterStops stops Cyrus under a session and starts it under the next: kpopd goes

@@ -61,17 +61,19 @@ func (s *Store) denied(ctx context.Context, userid string) error {
 	return told(err)
 }
 
-// serviceListed matches the list of patterns against our service; the last
+// serviceListed matches the list of patterns against our service; the first
 // pattern that matches decides, and "!" in front of it negates.
+//
+// Client: Cyrus's manual names RFC 3977, whose last match decides; its daemons, of
+// 3.6 and after, take the first.
 func serviceListed(list string) bool {
-	listed := false
 	for pattern := range strings.SplitSeq(list, ",") {
 		pattern, negated := strings.CutPrefix(strings.TrimSpace(pattern), "!")
 		if ok, err := path.Match(pattern, "pop3"); ok || err != nil {
-			listed = !negated
+			return !negated
 		}
 	}
-	return listed
+	return false
 }
 
 // mayLogin applies popuseacl: reading needs the right r.

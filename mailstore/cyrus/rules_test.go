@@ -35,8 +35,11 @@ func TestOpenRefused(t *testing.T) {
 		{"denied", func(t *testing.T, s *Store) {
 			write(t, s.conf.Databases.UserDeny.Path, []byte("alice\t2\timap,pop3\tnot today\n"))
 		}, mailstore.ErrTemporary, "not today"},
-		{"denied elsewhere", func(t *testing.T, s *Store) {
+		{"denied first", func(t *testing.T, s *Store) {
 			write(t, s.conf.Databases.UserDeny.Path, []byte("alice\t2\t*,!pop3\tnot today\n"))
+		}, mailstore.ErrTemporary, "not today"},
+		{"denied elsewhere", func(t *testing.T, s *Store) {
+			write(t, s.conf.Databases.UserDeny.Path, []byte("alice\t2\timap,!pop3,*\tnot today\n"))
 		}, nil, ""},
 		{"too soon", func(t *testing.T, s *Store) {
 			s.conf.POP.MinPoll = time.Minute
