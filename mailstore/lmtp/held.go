@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -34,7 +35,7 @@ func hold(r io.Reader, dir string) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.file, err = os.CreateTemp(dir, "kpopd-lmtp-"); err != nil {
+	if m.file, err = temporary(dir); err != nil {
 		return nil, fmt.Errorf("lmtp: %w", err)
 	}
 	if err := os.Remove(m.file.Name()); err != nil {
@@ -48,6 +49,16 @@ func hold(r io.Reader, dir string) (*held, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// temporary makes a file, and its directory once more when somebody has removed
+// that.
+func temporary(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "kpopd-lmtp-")
+	if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(dir, 0o700) == nil {
+		f, err = os.CreateTemp(dir, "kpopd-lmtp-")
+	}
+	return f, err
 }
 
 // reader reads the message from its beginning.

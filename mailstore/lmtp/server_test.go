@@ -294,7 +294,8 @@ func TestOverQuotaRejects(t *testing.T) {
 func TestLongLines(t *testing.T) {
 	t.Parallel()
 	s := newStore()
-	network, address := serve(t, &lmtp.Server{Store: s, TempDir: t.TempDir()})
+	dir := filepath.Join(t.TempDir(), "removed", "meanwhile")
+	network, address := serve(t, &lmtp.Server{Store: s, TempDir: dir})
 	for _, size := range []int{100, 300_000, 3_000_000} {
 		c := dial(t, network, address)
 		c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\n")
