@@ -105,7 +105,7 @@ func paths() []row {
 		network.Path
 	}{
 		{"over packets lost, doubled and out of order", network.Path{Lost: 0.01, Doubled: 0.01, Delay: 4 * time.Millisecond}},
-		{"over a network that is gone now and then", network.Path{Gone: 100 * time.Millisecond, Every: 400 * time.Millisecond}},
+		{"over a network that is gone now and then", network.Path{Gone: 100 * time.Millisecond, Every: 1000}},
 	} {
 		rows = append(rows, fromAfar(path.name, func(t *testing.T) player.Wire {
 			far := path.Lay(t)

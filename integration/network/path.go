@@ -21,15 +21,17 @@ import (
 type Path struct {
 	Lost, Doubled float64       // how many of one
 	Delay         time.Duration // of a packet, at most, drawn for each: so they overtake each other
-	Gone, Every   time.Duration // nothing comes through for so long at the beginning of every such time
+	Gone          time.Duration // for so long nothing comes through
+	Every         int           // after so many packets, again and again; 0: never
 }
 
 // Far is the network at the far end. There 127.0.0.1 is the near one's loopback.
 type Far struct {
 	path      Path
-	began     time.Time
 	namespace int // a descriptor
-	lost      atomic.Int64
+
+	seen, lost atomic.Int64
+	back       atomic.Int64 // when the path is there again, in nanoseconds
 }
 
 // Lost is how many packets have not arrived.
@@ -47,7 +49,7 @@ func (p Path) Lay(t testing.TB) *Far {
 	if err != nil {
 		t.Fatal(errors.Join(err, near.Close()))
 	}
-	f.path, f.began = p, time.Now()
+	f.path = p
 	var running sync.WaitGroup
 	running.Go(func() { f.carry(near, far) })
 	running.Go(func() { f.carry(far, near) })
@@ -114,7 +116,7 @@ func (f *Far) carry(from, to *os.File) {
 		if err != nil {
 			return
 		}
-		copies := f.path.copies(time.Since(f.began))
+		copies := f.copies(time.Now())
 		if copies == 0 {
 			f.lost.Add(1)
 		}
@@ -124,10 +126,14 @@ func (f *Far) carry(from, to *os.File) {
 	}
 }
 
-// copies is how many of a packet arrive.
-func (p Path) copies(at time.Duration) int {
+// copies is how many of the next packet arrive.
+func (f *Far) copies(now time.Time) int {
+	p := &f.path
+	if p.Every > 0 && f.seen.Add(1)%int64(p.Every) == 0 {
+		f.back.Store(now.Add(p.Gone).UnixNano())
+	}
 	switch {
-	case p.Every > 0 && at%p.Every < p.Gone, rand.Float64() < p.Lost:
+	case now.UnixNano() < f.back.Load(), rand.Float64() < p.Lost:
 		return 0
 	case rand.Float64() < p.Doubled:
 		return 2
