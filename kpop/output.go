@@ -103,8 +103,8 @@ type patientConn struct {
 func (p patientConn) Write(b []byte) (int, error) { return p.c.writeRaw(b) }
 
 // limitWrite renews the write deadline after login; before, one absolute
-// deadline bounds everything, as that of hangUp does at the end. It is renewed when a quarter is used up, since
-// that is a timer operation.
+// deadline bounds everything, as that of hangUp does at the end. It is renewed when
+// a quarter is used up, since that is a timer operation.
 func (c *conn) limitWrite() {
 	if !c.loggedIn || c.leaving {
 		return
