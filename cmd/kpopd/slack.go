@@ -8,11 +8,16 @@ import (
 )
 
 // timerSlack is how much later than asked the kernel may wake a thread, in
-// nanoseconds; its own default is a sixth of that. While there is work the runtime's
-// monitor sleeps for 20 µs at a time, which made a tenth of what a login costs ("GSSAPI
-// login, clear, 8 clients" of make bench). It also takes the processor away from
-// threads that wait for the disk: with 1 ms other deliveries waited for it.
-const timerSlack = 300_000
+// nanoseconds; its own default is 50,000. While there is work the runtime's monitor
+// sleeps for 20 µs at a time, which made a fifth of what a login costs ("GSSAPI login,
+// clear, 8 clients" of make bench). Within 5 ms most kernels have a tick of their own
+// (CONFIG_HZ=250), and the monitor wakes with that instead of by a timer, which is dear
+// to a virtual machine.
+//
+// The monitor also takes the processor away from threads that wait for the disk. Those
+// that wait for long give it away themselves (package ofd), and what may not be late
+// does not wait by such timers (there too).
+const timerSlack = 5_000_000
 
 // startedOnce is in the environment of the second start, lest a kernel that forgets
 // the slack have a third.

@@ -99,8 +99,8 @@ func (f *File) writeAll(b []byte, write func(b []byte, done int) (int, error)) (
 	return n, nil
 }
 
-// Sync puts the file's octets and size on disk.
-func (f *File) Sync() error { return f.again("sync", func() error { return unix.Fsync(f.fd) }) }
+// Sync puts the file's octets and size on disk. Other goroutines run meanwhile.
+func (f *File) Sync() error { return f.again("sync", func() error { return fsync(f.fd) }) }
 
 // Truncate sets the file's size.
 func (f *File) Truncate(size int64) error {

@@ -52,22 +52,24 @@ func Unlock(f Descriptor) error {
 // LockRange locks length octets of f from start; length 0 is to the end,
 // however far the file grows. The octets need not exist.
 func LockRange(ctx context.Context, f Descriptor, exclusive bool, start, length int64) error {
-	var timer *time.Timer
+	ok, err := TryLockRange(f, exclusive, start, length)
+	if ok || err != nil {
+		return err
+	}
+	return poll(ctx, f, exclusive, start, length)
+}
+
+// poll takes a lock that somebody had a moment ago.
+func poll(ctx context.Context, f Descriptor, exclusive bool, start, length int64) error {
+	var pauses pauser
+	defer pauses.close()
 	for wait := firstWait; ; wait = min(wait+wait/slower, lastWait) {
+		if err := pauses.wait(ctx, wait); err != nil {
+			return fmt.Errorf("ofd: %s is locked by another program: %w", f.Name(), err)
+		}
 		ok, err := TryLockRange(f, exclusive, start, length)
 		if ok || err != nil {
 			return err
-		}
-		if timer == nil {
-			timer = time.NewTimer(wait)
-			defer timer.Stop()
-		} else {
-			timer.Reset(wait)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("ofd: %s is locked by another program: %w", f.Name(), ctx.Err())
-		case <-timer.C:
 		}
 	}
 }

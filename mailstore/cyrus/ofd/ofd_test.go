@@ -137,3 +137,25 @@ func TestReadOnlyDescriptor(t *testing.T) {
 		t.Fatal("an exclusive lock on a read-only descriptor was granted")
 	}
 }
+
+// TestPause: no pause is shorter than it should be, and none outlives its context.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	for _, plain := range []bool{false, true} {
+		const pause = 4 * time.Millisecond
+		began := time.Now()
+		if err := ofd.Pause(t.Context(), pause, plain); err != nil || time.Since(began) < pause {
+			t.Errorf("plain %v: %v, after %v", plain, err, time.Since(began))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := ofd.Pause(ctx, time.Hour, plain); !errors.Is(err, context.Canceled) {
+			t.Errorf("plain %v: %v", plain, err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), pause)
+		if err := ofd.Pause(ctx, time.Hour, plain); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("plain %v: %v", plain, err)
+		}
+		cancel()
+	}
+}
