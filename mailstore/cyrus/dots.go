@@ -17,10 +17,10 @@ const (
 	// dotsMost bounds a dotMemo: some 3 MiB.
 	dotsMost = 1 << 14
 
-	// dotsSettled is how long a file must have been left alone. It is more than
+	// settledAfter is how long a file must have been left alone. It is more than
 	// the grain of any file system's times, so that a change that comes later
 	// has another time (git calls a file without that racily clean).
-	dotsSettled = time.Second
+	settledAfter = time.Second
 )
 
 // A fileState is a file as it was at a time. Every write(2) sets the time of the
@@ -80,7 +80,7 @@ func (f *dottedFile) look() bool {
 		return false
 	}
 	f.state = fileState{uint64(s.Dev), s.Ino, s.Size, s.Ctim} //nolint:unconvert // other widths on other machines
-	f.settled = now.Sub(time.Unix(s.Ctim.Unix())) > dotsSettled
+	f.settled = now.Sub(time.Unix(s.Ctim.Unix())) > settledAfter
 	return true
 }
 

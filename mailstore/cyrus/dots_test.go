@@ -169,7 +169,7 @@ func TestDotsOfFreshFile(t *testing.T) {
 	for _, test := range []struct {
 		since time.Duration
 		known bool
-	}{{-time.Hour, false}, {0, false}, {dotsSettled, false}, {dotsSettled + 1, true}} {
+	}{{-time.Hour, false}, {0, false}, {settledAfter, false}, {settledAfter + 1, true}} {
 		s := newMailbox(t)
 		appendRaw(t, s, "alice", attachment)
 		stamp := stateOf(t, directory(t, s, "alice")+"/1.").changed

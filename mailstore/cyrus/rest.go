@@ -12,7 +12,7 @@ import (
 const worthResting = 128
 
 // A resting maildrop knows its UIDs as runs, and enough of the rest to see
-// that what it reads again is what it had.
+// that what it reads again is what it had. It is never changed: sessions may share it.
 type resting struct {
 	runs []run
 	sums []uint64 // of the tags, for each sumOver messages
@@ -32,14 +32,18 @@ func (d *maildrop) Rest() {
 	if d.rest != nil || d.closed || d.list.len() < worthResting || d.list.gone != nil {
 		return
 	}
-	r := &resting{sums: make([]uint64, (d.list.len()+sumOver-1)/sumOver)}
-	for i, uid := range d.list.uids {
-		if i == 0 || uid != d.list.uids[i-1]+1 {
+	d.rest, d.list = d.list.atRest(), messages{}
+}
+
+func (s *messages) atRest() *resting {
+	r := &resting{sums: make([]uint64, (s.len()+sumOver-1)/sumOver)}
+	for i, uid := range s.uids {
+		if i == 0 || uid != s.uids[i-1]+1 {
 			r.runs = append(r.runs, run{uint32(i), uid})
 		}
 	}
-	d.list.sumTags(r.sums)
-	d.rest, d.list = r, messages{}
+	s.sumTags(r.sums)
+	return r
 }
 
 // sumTags adds up blocks of tags, each mixed with its UID and size.

@@ -13,6 +13,7 @@ type indexFile struct {
 	layout *layout
 	header IndexHeader
 	raw    [maxHeaderSize]byte // the header's octets
+	info   ofd.Info
 	size   int64
 }
 
@@ -24,7 +25,7 @@ func (m *mailbox) readIndex() (*indexFile, error) {
 	if err != nil {
 		return nil, told(err)
 	}
-	x.size = info.Size
+	x.info, x.size = info, info.Size
 	n, err := x.f.ReadAt(x.raw[:min(x.size, maxHeaderSize)], 0)
 	if err != nil {
 		return nil, told(err)

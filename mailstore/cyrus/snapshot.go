@@ -98,11 +98,15 @@ func (s *Store) snapshot(ctx context.Context, m *mailbox, h *mailstore.Holder, m
 	if err := d.setPlace(m.place); err != nil {
 		return nil, err
 	}
+	if s.large.recall(d, &x.info) {
+		return d, nil
+	}
 	if err := d.fill(x); err != nil {
 		return nil, err
 	}
 	d.count, d.octets = d.list.len(), d.list.octets
 	d.compareCounters(x)
+	s.large.note(d, &x.info)
 	return d, nil
 }
 

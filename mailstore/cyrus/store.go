@@ -73,6 +73,7 @@ type Store struct {
 	disk     disk
 	plain    sizeMemo
 	dots     dotMemo
+	large    largeMemo
 	places   cyrusdb.Places
 	blocks   sync.Pool // *[]byte of blockSize
 	open     budget    // of directories that maildrops keep open
@@ -130,7 +131,7 @@ func Open(o Options) (*Store, error) {
 	if s.stateDir == "" {
 		s.stateDir = filepath.Join(o.Config.Dir, "kpop")
 	}
-	s.dots.now = time.Now // not o.Now: it is compared with times of files
+	s.dots.now, s.large.now = time.Now, time.Now // not o.Now: it is compared with times of files
 	s.open.left.Store(openDirectories)
 	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.holds.dir = filepath.Join(s.stateDir, "locks")

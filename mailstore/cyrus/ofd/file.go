@@ -124,12 +124,14 @@ func (f *File) again(op string, do func() error) error {
 	}
 }
 
-// An Info is what can be asked of a file.
+// An Info is what can be asked of a file. Two that are equal are of one file that was
+// not changed in between, if the first was taken some time after the last change before.
 type Info struct {
 	Size    int64
 	Perm    fs.FileMode
 	Regular bool
 	ID      ID
+	Changed int64 // the last change of the file or what is noted of it (ctime), in ns since 1970
 }
 
 // An ID tells files apart that are there at the same time.
@@ -138,7 +140,7 @@ type ID struct{ device, inode uint64 }
 func infoOf(s *unix.Stat_t) Info {
 	return Info{
 		Size: s.Size, Perm: fs.FileMode(s.Mode) & fs.ModePerm, Regular: s.Mode&unix.S_IFMT == unix.S_IFREG,
-		ID: ID{uint64(s.Dev), s.Ino}, //nolint:unconvert // other widths on other machines
+		ID: ID{uint64(s.Dev), s.Ino}, Changed: s.Ctim.Nano(), //nolint:unconvert // other widths on other machines
 	}
 }
 
