@@ -468,9 +468,9 @@ func cpuGoal(of string, most float64) []goal { return []goal{{figure: cpuTime, o
 
 func quickScenarios() []scenario {
 	return []scenario{
+		{name: "KPOP login, 8 clients", unit: "session", figures: all, only: "kpopd", goals: cpuGoal(ownLogin, 0.90), mail: pollMail, run: kpopLogins(8, 600)},
 		{name: ownLogin, unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: logins(8, 600, false)},
 		{name: "GSSAPI login, TLS, 8 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.33), mail: pollMail, run: logins(8, 250, true)},
-		{name: "KPOP login, 8 clients", unit: "session", figures: all, only: "kpopd", goals: cpuGoal(ownLogin, 0.90), mail: pollMail, run: kpopLogins(8, 600)},
 		{name: "poll storm, 16 clients", unit: "session", figures: all, goals: cpuGoal(best, 0.22), mail: pollMail, run: polls(16, 600, false)},
 		{name: "RETR 1 MiB, clear, 2 sessions pipelined", unit: "MB", figures: all, goals: cpuGoal(best, 0.25), mail: bigMail, run: transfer{of: bigMail, sessions: 2, n: 64, batch: 8}.run},
 		{name: "RETR 1 MiB, TLS, pipelined", unit: "MB", figures: all, goals: cpuGoal(best, 0.30), mail: bigMail, run: transfer{of: bigMail, sessions: 1, n: 64, batch: 8, secure: true}.run},
