@@ -56,6 +56,9 @@ func answers(overQuotaRejects bool) []struct {
 	}
 }
 
+// errFault is the answer to a message that a slip of ours kept from its recipient.
+var errFault = &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 0, 0}, Message: "Internal server error"}
+
 // answer is the reply to err; nil for success.
 func answer(err error, overQuotaRejects bool) error {
 	if err == nil {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -38,6 +40,8 @@ type conn struct {
 	in     *bufio.Reader
 	line   []byte // of the command that was read last, what is still to be given
 	asked  bool   // DATA was read; the answer says whether a message comes
+	told   int    // recipients that have their answers, which go-smtp is still to give
+	over   bool   // nothing more is read
 
 	mode mode   // under crowd.mu
 	dot  dotEnd // of inData
@@ -78,6 +82,9 @@ func (c *conn) begin() (mode, error) {
 // Read implements net.Conn. It never gives octets of two modes at once, nor of
 // two commands.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.over {
+		return 0, io.EOF
+	}
 	if len(c.line) > 0 {
 		n := copy(b, c.line)
 		c.line = c.line[n:]
@@ -128,11 +135,37 @@ func (c *conn) Write(b []byte) (int, error) {
 			c.turn(inData)
 		}
 	}
+	if c.told > 0 {
+		c.told--
+		return len(b), nil
+	}
 	_, err := c.Conn.Write(reply(b, c.server.Limits.Message))
 	if err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// tell gives a recipient of a message its answer (RFC 2033 section 4.2), ahead of
+// go-smtp, which will write a line for each. A write that fails is found out by the
+// next reading.
+func (c *conn) tell(recipient string, said error) {
+	c.told++
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.server.Limits.Timeout)) // then Write fails as well
+	_, _ = c.Conn.Write(recipientLine(recipient, said))
+}
+
+// recipientLine is one line: what another server said in several is joined.
+func recipientLine(recipient string, said error) []byte {
+	e := smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: "OK: queued"}
+	if refused := (*smtp.SMTPError)(nil); errors.As(said, &refused) {
+		e = *refused
+	}
+	if e.EnhancedCode == smtp.EnhancedCodeNotSet {
+		e.EnhancedCode = smtp.EnhancedCode{e.Code / 100, 0, 0}
+	}
+	text := strings.Join(strings.FieldsFunc(e.Message, func(r rune) bool { return r == '\r' || r == '\n' }), " ")
+	return fmt.Appendf(nil, "%d %d.%d.%d <%s> %s\r\n", e.Code, e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2], recipient, text)
 }
 
 // reply is a line of go-smtp's as it goes out: a command out of its order is 503

@@ -75,7 +75,7 @@ func (s *Server) prepare() {
 		s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = s.Limits.Message+1, s.Limits.Recipients
 		// Lines and silence are bounded by conn, which knows a message from a command.
 		s.smtp.MaxLineLength, s.smtp.ReadTimeout, s.smtp.WriteTimeout = 0, 0, s.Limits.Timeout
-		s.smtp.ErrorLog = protocolLog{s.Log, s.Panicked}
+		s.smtp.ErrorLog = protocolLog{s}
 	})
 }
 
@@ -125,26 +125,28 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("lmtp: %w", err)
 }
 
-// A protocolLog takes what go-smtp says.
-type protocolLog struct {
-	log      *slog.Logger
-	panicked func(value any, stack []byte)
+// fault tells of a panic that was caught.
+func (s *Server) fault(remote string, value any, stack []byte) {
+	s.Log.Error("panic", "in", "lmtp", "remote", remote, "value", fmt.Sprint(value), "stack", string(stack))
+	if s.Panicked != nil {
+		s.Panicked(value, stack)
+	}
 }
+
+// A protocolLog takes what go-smtp says.
+type protocolLog struct{ *Server }
 
 // Printf is also how go-smtp tells of a panic that it has caught: the peer, the
 // value and the stack.
 func (p protocolLog) Printf(format string, v ...any) {
 	if strings.HasPrefix(format, "panic serving") && len(v) == 3 {
 		stack, _ := v[2].([]byte)
-		p.log.Error("panic", "in", "lmtp", "remote", fmt.Sprint(v[0]), "value", fmt.Sprint(v[1]), "stack", string(stack))
-		if p.panicked != nil {
-			p.panicked(v[1], stack)
-		}
+		p.fault(fmt.Sprint(v[0]), v[1], stack)
 		return
 	}
-	p.log.Error("LMTP connection failed", "error", fmt.Sprintf(format, v...))
+	p.Log.Error("LMTP connection failed", "error", fmt.Sprintf(format, v...))
 }
 
 func (p protocolLog) Println(v ...any) {
-	p.log.Error("LMTP connection failed", "error", fmt.Sprintln(v...))
+	p.Log.Error("LMTP connection failed", "error", fmt.Sprintln(v...))
 }

@@ -431,6 +431,27 @@ func TestPanic(t *testing.T) {
 	dial(t, network, address).play(greeting)
 }
 
+// TestAnswersApart: a recipient's answer goes out while the next one's message is
+// still being stored, one for each time that an address was named.
+func TestAnswersApart(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	s.gate = make(chan struct{})
+	s.trouble["bob"] = &lmtp.AnswerError{Code: 450, Text: "first\nsecond"}
+	network, address := serve(t, &lmtp.Server{Store: s})
+	c := dial(t, network, address)
+	c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\n" +
+		"C: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: RCPT TO:<bob>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\nC: .\n")
+	for _, want := range []string{"250 2.0.0 <alice@mail.test> .*", "450 4.0.0 <bob> first second", "250 2.0.0 <alice@mail.test> .*"} {
+		s.gate <- struct{}{}
+		c.play("S: " + want + "\n")
+	}
+	c.play("C: NOOP\nS: 250 2.0.0 I .*\n")
+	if n := len(s.Messages("alice")); n != 2 {
+		t.Errorf("%d messages", n)
+	}
+}
+
 // TestTooMany: one connection more than there may be is told so.
 func TestTooMany(t *testing.T) {
 	t.Parallel()

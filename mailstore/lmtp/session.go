@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -37,7 +39,6 @@ type envelope struct {
 // A recipient is an address that was accepted.
 type recipient struct {
 	address string // as the client wrote it, without quotes
-	key     string // by which go-smtp knows it
 	mailbox string
 }
 
@@ -75,16 +76,18 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.to = append(s.to, recipient{named, to, mailbox})
+	s.to = append(s.to, recipient{named, mailbox})
 	return nil
 }
 
-// Data implements smtp.Session, and is not called in LMTP.
-func (s *session) Data(io.Reader) error { return errors.New("lmtp: DATA without LMTP") }
-
-// LMTPData implements smtp.LMTPSession. Nothing is delivered before the message
-// is there whole: a connection that breaks off leaves nothing behind.
-func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+// Data implements smtp.Session. Nothing is delivered before the message is there
+// whole: a connection that breaks off leaves nothing behind.
+//
+// go-smtp's LMTPSession would have each message go through a goroutine of its own:
+// two hand-offs, each of which wakes a thread. So each recipient's answer goes out
+// here, as soon as there is one, and go-smtp's own, of which it has one for all, is
+// left out (conn.tell).
+func (s *session) Data(r io.Reader) error {
 	s.mu.Lock()
 	e := s.envelope // RSET may have made it empty
 	s.mu.Unlock()
@@ -95,6 +98,7 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	}
 	if err != nil {
 		s.log.Info("message not taken in", "from", e.from, "error", err)
+		takeRest(r, err)
 		if refused := (*smtp.SMTPError)(nil); errors.As(err, &refused) {
 			return refused // too large
 		}
@@ -102,9 +106,35 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	}
 	defer m.drop()
 	for _, to := range e.to {
-		status.SetStatus(to.key, answer(s.deliver(m, &e, to), s.server.OverQuotaRejects))
+		s.conn.tell(to.address, s.attempt(m, &e, to))
 	}
 	return nil
+}
+
+// takeRest reads what is left of a message that was not taken in. go-smtp, once Data
+// returns, looks at the recipients; of one that RSET has broken off between two
+// chunks it has none any more, or those of the next message, and nobody waits for
+// Data's goroutine: so that ends here.
+func takeRest(r io.Reader, err error) {
+	_, end := io.Copy(io.Discard, r)
+	if errors.Is(err, smtp.ErrDataReset) || errors.Is(end, smtp.ErrDataReset) {
+		runtime.Goexit()
+	}
+}
+
+// attempt is deliver and its answer. After a fault the connection ends, and what
+// recipients are left are not tried.
+func (s *session) attempt(m *held, e *envelope, to recipient) (said error) {
+	if s.conn.over {
+		return errFault
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			s.server.fault(remote(s.conn), value, debug.Stack())
+			s.conn.over, said = true, errFault
+		}
+	}()
+	return answer(s.deliver(m, e, to), s.server.OverQuotaRejects)
 }
 
 func (s *session) deliver(m *held, e *envelope, to recipient) error {
