@@ -20,6 +20,9 @@ import (
 // 4.5.3.1.4 asks for 512 octets, and its extensions for a few hundred more.
 const maxCommand = 4096
 
+// inBuffer is what is read at once: most messages without attachments.
+const inBuffer = 16 << 10
+
 // A mode is what a client is sending.
 type mode int
 
@@ -49,7 +52,7 @@ type conn struct {
 }
 
 func newConn(raw net.Conn, s *Server) *conn {
-	return &conn{Conn: raw, server: s, in: bufio.NewReaderSize(raw, maxCommand)}
+	return &conn{Conn: raw, server: s, in: bufio.NewReaderSize(raw, inBuffer)}
 }
 
 // Close implements net.Conn.
@@ -95,7 +98,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case m == inData:
-		return c.readData(b)
+		return 0, io.ErrUnexpectedEOF // a slip kept Data from reading its message
 	case m == inChunk:
 		return c.readChunk(b)
 	}
@@ -108,7 +111,7 @@ func (c *conn) Read(b []byte) (int, error) {
 // readCommand reads a line. What ends without a line's end is no command.
 func (c *conn) readCommand() error {
 	line, err := c.in.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
+	if len(line) > maxCommand || errors.Is(err, bufio.ErrBufferFull) {
 		return smtp.ErrTooLongLine
 	}
 	if err != nil {
@@ -206,20 +209,63 @@ func (c *conn) readChunk(b []byte) (int, error) {
 	return n, err
 }
 
+// A dataReader gives the message that follows DATA, without the dots that were put
+// before dots (RFC 5321 section 4.5.2). go-smtp's own looks at each octet in a call of
+// its own. It reads to the end before go-smtp does, and leaves that the end; when it
+// could not, nothing more is read of the connection.
+type dataReader struct{ *conn }
+
+// message is what comes after DATA; with BDAT go-smtp has it in a pipe.
+func (c *conn) message(r io.Reader) io.Reader {
+	if _, chunks := r.(*io.PipeReader); chunks {
+		return r
+	}
+	return dataReader{c}
+}
+
+// Read implements io.Reader.
+func (r dataReader) Read(b []byte) (n int, err error) {
+	c := r.conn
+	for n == 0 && len(b) > 0 {
+		switch {
+		case c.dot == ended:
+			return 0, io.EOF
+		case c.over:
+			return 0, io.ErrUnexpectedEOF
+		}
+		if n, err = c.readData(b); err != nil {
+			c.over = true
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
 func (c *conn) readData(b []byte) (int, error) {
-	if _, err := c.in.Peek(1); err != nil {
+	if _, err := c.begin(); err != nil {
 		return 0, err
 	}
+	if _, err := c.in.Peek(1); err != nil {
+		return 0, midway(err)
+	}
 	there, _ := c.in.Peek(min(c.in.Buffered(), len(b)))
-	n := c.dot.find(there)
-	copy(b, there[:n])
-	if _, err := c.in.Discard(n); err != nil {
+	n, used := c.dot.unstuff(b, there)
+	if _, err := c.in.Discard(used); err != nil {
 		return 0, err
 	}
 	if c.dot == ended {
+		c.line = []byte(".\r\n")
 		c.turn(inCommands)
 	}
 	return n, nil
+}
+
+// midway is an end that comes too soon.
+func midway(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // A dotEnd is how much of a message's end was seen (RFC 5321 section 4.1.1.4):
@@ -235,34 +281,51 @@ const (
 	ended
 )
 
-// find gives the number of octets up to the message's end, or all.
-func (d *dotEnd) find(b []byte) int {
-	for i := 0; i < len(b); i++ {
+// unstuff copies a message up to its end, or all, without the dots that begin lines.
+// It tells the octets it has put into b, which is as long as from, and those of from
+// that are done with.
+func (d *dotEnd) unstuff(b, from []byte) (n, used int) {
+	for used < len(from) && *d != ended {
 		if *d == withinLine {
 			// Nothing but a carriage return matters here: most octets are passed over.
-			next := bytes.IndexByte(b[i:], '\r')
+			next := bytes.IndexByte(from[used:], '\r')
 			if next < 0 {
+				next = len(from) - used
+			}
+			n, used = n+copy(b[n:], from[used:used+next]), used+next
+			if used == len(from) {
 				break
 			}
-			i += next
 		}
-		switch o := b[i]; {
-		case *d == lineBegins && o == '.':
-			*d = dotSeen
-		case *d == dotSeen && o == '\r':
-			*d = dotReturnSeen
-		case *d == dotReturnSeen && o == '\n':
-			*d = ended
-			return i + 1
-		case *d == returnSeen && o == '\n':
-			*d = lineBegins
-		case *d != dotReturnSeen && *d != returnSeen && o == '\r': // go-smtp takes no second one for a line's end
-			*d = returnSeen
-		default:
-			*d = withinLine
+		if d.step(from[used]) {
+			b[n] = from[used]
+			n++
 		}
+		used++
 	}
-	return len(b)
+	return n, used
+}
+
+// step tells whether the next octet is the message's.
+func (d *dotEnd) step(o byte) bool {
+	switch {
+	case *d == lineBegins && o == '.':
+		*d = dotSeen
+		return false
+	case *d == dotSeen && o == '\r':
+		*d = dotReturnSeen
+		return false
+	case *d == dotReturnSeen && o == '\n':
+		*d = ended
+		return false
+	case *d == returnSeen && o == '\n':
+		*d = lineBegins
+	case *d != dotReturnSeen && *d != returnSeen && o == '\r': // a second one makes no line's end
+		*d = returnSeen
+	default:
+		*d = withinLine
+	}
+	return true
 }
 
 // noDomain stands for the domain of a recipient that came without one.

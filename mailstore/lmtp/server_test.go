@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/lmtp"
@@ -429,6 +430,36 @@ func TestPanic(t *testing.T) {
 		t.Errorf("told of %d faults", told.Load())
 	}
 	dial(t, network, address).play(greeting)
+}
+
+// TestDots: a message comes out as its client had it (RFC 5321 section 4.5.2),
+// however the network cuts it.
+func TestDots(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	c := dial(t, network, address)
+	c.play(greeting)
+	sent := 0
+	rapid.Check(t, func(t *rapid.T) {
+		pieces := rapid.SliceOf(rapid.SampledFrom([]string{"\r\n", ".", "..", "a", "\n", "\rb", strings.Repeat("x", 5000), "\r\n.\n", "\r\n.x"}))
+		text := "X: y\r\n\r\n" + strings.Join(pieces.Draw(t, "pieces"), "") + "\r\n"
+		c.play("C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice>\nS: 250 .*\nC: DATA\nS: 354 .*\n")
+		stuffed := strings.ReplaceAll(text, "\r\n.", "\r\n..") + ".\r\n"
+		for size := rapid.SampledFrom([]int{1, 3, 4096, 1 << 20}).Draw(t, "size"); stuffed != ""; {
+			n := min(size, len(stuffed))
+			if size < 16 && len(stuffed) > 100 {
+				n = max(n, len(stuffed)-100) // what matters is at the end, in small pieces
+			}
+			c.send(stuffed[:n])
+			stuffed = stuffed[n:]
+		}
+		c.play("S: 250 2.0.0 <alice> .*\nC: NOOP\nS: 250 .*\n")
+		all := s.Messages("alice")
+		if sent++; len(all) != sent || !strings.HasSuffix(all[sent-1], "\r\n"+text) {
+			t.Fatalf("%d messages, the last one %q", len(all), all[len(all)-1])
+		}
+	})
 }
 
 // TestAnswersApart: a recipient's answer goes out while the next one's message is

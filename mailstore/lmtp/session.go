@@ -91,7 +91,8 @@ func (s *session) Data(r io.Reader) error {
 	s.mu.Lock()
 	e := s.envelope // RSET may have made it empty
 	s.mu.Unlock()
-	m, err := hold(r, s.server.TempDir)
+	r = s.conn.message(r)
+	m, err := hold(io.LimitReader(r, s.server.Limits.Message+1), s.server.TempDir)
 	if err == nil && m.size > s.server.Limits.Message {
 		m.drop()
 		err = smtp.ErrDataTooLarge
