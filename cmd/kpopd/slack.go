@@ -14,9 +14,9 @@ import (
 // (CONFIG_HZ=250), and the monitor wakes with that instead of by a timer, which is dear
 // to a virtual machine.
 //
-// The monitor also takes the processor away from threads that wait for the disk. Those
-// that wait for long give it away themselves (package ofd), and what may not be late
-// does not wait by such timers (there too).
+// The monitor also takes the processor away from threads that wait for the disk. What
+// the spool waits for gives it away itself (package ofd), but for sendfile(2), and what
+// may not be late does not wait by such timers (there too).
 const timerSlack = 5_000_000
 
 // startedOnce is in the environment of the second start, lest a kernel that forgets

@@ -9,13 +9,13 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kpopd/kpopd/mailstore"
 	"github.com/kpopd/kpopd/mailstore/cyrus/cyrusdb"
 	"github.com/kpopd/kpopd/mailstore/cyrus/imapdconf"
+	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
 
 // A message is one file. The kernel may send from it.
@@ -91,7 +91,7 @@ func (d *maildrop) misread(fd, i int, err error) error {
 // (pread(2), ESPIPE).
 func readMost(fd int, b []byte, enough int) (n int, err error) {
 	for n < len(b) {
-		got, err := unix.Pread(fd, b[n:], int64(n))
+		got, err := ofd.Pread(fd, b[n:], int64(n))
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -108,9 +108,10 @@ func readMost(fd int, b []byte, enough int) (n int, err error) {
 
 var errShorter = errors.New("the file got shorter")
 
-func readFull(fd int, b []byte) error {
+// readFull reads all of b from an octet of the file on.
+func readFull(fd int, b []byte, at int64) error {
 	for len(b) > 0 {
-		n, err := unix.Read(fd, b)
+		n, err := ofd.Pread(fd, b, at)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -119,7 +120,7 @@ func readFull(fd int, b []byte) error {
 		case n == 0:
 			return errShorter
 		}
-		b = b[n:]
+		b, at = b[n:], at+int64(n)
 	}
 	return nil
 }
@@ -201,13 +202,9 @@ func (d *maildrop) openInPlace(i int) (int, error) {
 // string would be copied for each message (BenchmarkAppendMessage).
 func openNamed(dir int, name *[16]byte) (int, error) {
 	for {
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), openFlags, 0, 0, 0) // #nosec G103 -- as package unix does
-		switch errno {
-		case 0:
-			return int(fd), nil
-		case unix.EINTR:
-		default:
-			return -1, errno
+		fd, err := ofd.OpenName(dir, name[:], openFlags)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
 		}
 	}
 }
@@ -225,7 +222,7 @@ func openFile(path string) (int, error) { return openAt(unix.AT_FDCWD, path, ope
 
 func openAt(dir int, path string, flags int) (int, error) {
 	for {
-		fd, err := unix.Openat(dir, path, flags, 0)
+		fd, err := ofd.OpenAt(dir, path, flags)
 		if !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}

@@ -70,7 +70,7 @@ func (s *Store) readSizes(key uint64) (z sizeFile, ok bool) {
 		return z, false
 	}
 	b := make([]byte, stat.Size)
-	if err := readFull(fd, b); err != nil {
+	if err := readFull(fd, b, 0); err != nil {
 		return z, false
 	}
 	return parseSizes(b)
@@ -282,14 +282,14 @@ func unreadable(err error) bool {
 // measure reads the message in fd through.
 func (o *oddSize) measure(fd int, block []byte, lines *lineCounter) error {
 	var scan mailstore.EightBitScan
-	for left := o.stored; left > 0; {
-		b := block[:min(left, int64(len(block)))]
-		if err := readFull(fd, b); err != nil {
+	for at := int64(0); at < o.stored; {
+		b := block[:min(o.stored-at, int64(len(block)))]
+		if err := readFull(fd, b, at); err != nil {
 			return err
 		}
 		lines.count(b)
 		scan.Add(b)
-		left -= int64(len(b))
+		at += int64(len(b))
 	}
 	o.octets, o.eightBit = o.stored+lines.added(o.stored), scan.Found
 	return nil

@@ -22,7 +22,7 @@ type File struct {
 // Open opens a regular file as os.OpenFile does.
 func Open(path string, flags int, mode fs.FileMode) (*File, error) {
 	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, uint32(mode.Perm()))
+		fd, err := open(path, flags|unix.O_CLOEXEC, uint32(mode.Perm()))
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -31,6 +31,13 @@ func Open(path string, flags int, mode fs.FileMode) (*File, error) {
 		}
 		return &File{fd, path}, nil
 	}
+}
+
+func open(path string, flags int, mode uint32) (int, error) {
+	if flags&(unix.O_CREAT|unix.O_TRUNC) != 0 {
+		return unix.Open(path, flags, mode)
+	}
+	return OpenAt(unix.AT_FDCWD, path, flags)
 }
 
 // Name is the path that the file was opened by.
@@ -59,7 +66,7 @@ func (f *File) failed(op string, err error) error {
 // ReadAt implements io.ReaderAt.
 func (f *File) ReadAt(b []byte, at int64) (n int, err error) {
 	for n < len(b) {
-		m, err := unix.Pread(f.fd, b[n:], at+int64(n))
+		m, err := Pread(f.fd, b[n:], at+int64(n))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:

@@ -1,33 +1,44 @@
 package ofd
 
 import (
+	"runtime"
+	"strings"
+	"sync/atomic"
 	"syscall"
-	_ "unsafe" // for go:linkname
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// fsync is fsync(2) of a thread that has said beforehand that it will wait.
+// Calls that wait for the disk say so beforehand.
 //
-// Any other system call keeps the processor it has from the Go scheduler until the
+// Any system call keeps the processor that it has from the Go scheduler until the
 // runtime's monitor takes it away, which looks around every few milliseconds (kpopd's
 // slack.go). With two processors and two deliveries that wait for the disk nobody else
 // would be served in between: "LMTP, 4 KiB, 8 clients" of make bench loses a quarter of
 // its rate. So the processor is handed over at once, as the runtime does it around its
-// own waits. gVisor calls the same two functions, and the runtime says that they will
-// stay for it (go.dev/issue/67401); without them this would not link.
+// own waits. That is not free either. What is in memory is therefore asked for first in
+// the way that never waits: nearly all of it is, and then nothing is handed over.
+
+// waiting makes a system call that is expected to wait. One of its arguments may be a
+// pointer, p.
 //
-// Between the two there is no Go: no stack may grow, and nothing be noted for the race
-// detector.
+// gVisor calls the same two functions of the runtime, which says that they will stay for
+// it (go.dev/issue/67401); without them this would not link. Between the two there is no
+// Go: no stack may grow, and nothing be noted for the race detector. The stack that p may
+// point to does not move meanwhile.
 //
 //go:nosplit
 //go:norace
-func fsync(fd int) error {
+func waiting(trap, a1 uintptr, p unsafe.Pointer, a3, a4 uintptr) (int, error) {
 	entersyscallblock()
-	_, _, errno := syscall.RawSyscall(syscall.SYS_FSYNC, uintptr(fd), 0, 0)
+	r, _, errno := syscall.RawSyscall6(trap, a1, uintptr(p), a3, a4, 0, 0)
 	exitsyscall()
+	runtime.KeepAlive(p)
 	if errno != 0 {
-		return errno
+		return -1, errno
 	}
-	return nil
+	return int(r), nil
 }
 
 //go:linkname entersyscallblock runtime.entersyscallblock
@@ -35,3 +46,68 @@ func entersyscallblock()
 
 //go:linkname exitsyscall runtime.exitsyscall
 func exitsyscall()
+
+// fsync is fsync(2).
+func fsync(fd int) error {
+	_, err := waiting(unix.SYS_FSYNC, uintptr(fd), nil, 0, 0)
+	return err
+}
+
+// Pread is pread(2).
+func Pread(fd int, b []byte, at int64) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	into := unix.Iovec{Base: &b[0]}
+	into.SetLen(len(b))
+	n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&into)), 1, uintptr(at), 0, unix.RWF_NOWAIT)
+	switch errno {
+	case 0:
+		return int(n), nil
+	case unix.EAGAIN:
+		return waiting(unix.SYS_PREAD64, uintptr(fd), unsafe.Pointer(&b[0]), uintptr(len(b)), uintptr(at))
+	case unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM: // a file system or a filter that does not know it
+		return unix.Pread(fd, b, at)
+	}
+	return -1, errno
+}
+
+// resolveCached is openat2(2)'s RESOLVE_CACHED: open what needs no wait, or EAGAIN.
+const resolveCached = 0x20
+
+// openCachedUnknown notes a kernel before 5.12, or a filter of system calls, that does not
+// know how to open a file without waiting.
+var openCachedUnknown atomic.Bool
+
+// OpenAt opens what is there: openat(2) without O_CREAT.
+func OpenAt(dir int, path string, flags int) (int, error) {
+	if strings.IndexByte(path, 0) >= 0 {
+		return -1, unix.EINVAL
+	}
+	var buf [256]byte
+	return OpenName(dir, append(append(buf[:0], path...), 0), flags)
+}
+
+// OpenName is OpenAt for a name that ends in an octet 0.
+func OpenName(dir int, name []byte, flags int) (int, error) {
+	p := unsafe.Pointer(&name[0])
+	if !openCachedUnknown.Load() {
+		how := unix.OpenHow{Flags: uint64(flags), Resolve: resolveCached}
+		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(p), uintptr(unsafe.Pointer(&how)), unix.SizeofOpenHow, 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case unix.EAGAIN:
+			return waiting(unix.SYS_OPENAT, uintptr(dir), p, uintptr(flags), 0)
+		case unix.ENOSYS, unix.EINVAL, unix.EPERM:
+			openCachedUnknown.Store(true)
+		default:
+			return -1, errno
+		}
+	}
+	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(p), uintptr(flags), 0, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}

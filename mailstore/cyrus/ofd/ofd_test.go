@@ -1,14 +1,20 @@
 package ofd_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kpopd/kpopd/mailstore/cyrus/ofd"
 )
@@ -157,5 +163,103 @@ func TestPause(t *testing.T) {
 			t.Errorf("plain %v: %v", plain, err)
 		}
 		cancel()
+	}
+}
+
+// TestReadWhatIsNotInMemory: what has to come from the disk comes, while others work
+// and collect garbage.
+func TestReadWhatIsNotInMemory(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "large")
+	octets := make([]byte, 4<<20)
+	for i := range octets {
+		octets[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	if err := os.WriteFile(path, octets, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := ofd.Open(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	forget(t, path)
+	var wg sync.WaitGroup
+	for reader := range 8 {
+		wg.Go(func() {
+			var b [4099]byte // on the stack
+			for at := reader << 10; at+len(b) <= len(octets); at += 8 << 10 {
+				if n, err := f.ReadAt(b[:], int64(at)); err != nil || !bytes.Equal(b[:n], octets[at:at+len(b)]) {
+					t.Errorf("at %d: %d octets, %v", at, n, err)
+					return
+				}
+			}
+			runtime.GC()
+		})
+	}
+	wg.Wait()
+	if n, err := f.ReadAt(make([]byte, 10), int64(len(octets))-3); n != 3 || !errors.Is(err, io.EOF) {
+		t.Errorf("beyond the end: %d octets, %v", n, err)
+	}
+	if _, err := ofd.Pread(-1, make([]byte, 1), 0); !errors.Is(err, unix.EBADF) {
+		t.Errorf("of no file: %v", err)
+	}
+}
+
+// forget asks the system to let go of a file's pages.
+func forget(t *testing.T, path string) {
+	t.Helper()
+	if err := unix.Fadvise(int(open(t, path).Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOpenAt: it opens and refuses what openat(2) does. One that empties the file is
+// never done without waiting.
+func TestOpenAt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := os.WriteFile(path, []byte("octets"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("d/", 200)
+	if err := os.MkdirAll(filepath.Join(dir, long), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		path  string
+		flags int
+	}{
+		{path, unix.O_RDONLY},
+		{dir, unix.O_RDONLY | unix.O_DIRECTORY},
+		{filepath.Join(dir, long), unix.O_RDONLY},
+		{filepath.Join(dir, "link"), unix.O_RDONLY},
+		{filepath.Join(dir, "link"), unix.O_RDONLY | unix.O_NOFOLLOW},
+		{filepath.Join(dir, "none"), unix.O_RDONLY},
+		{path + "/none", unix.O_RDONLY},
+		{path, unix.O_RDONLY | unix.O_DIRECTORY},
+		{path + "\x00none", unix.O_RDONLY},
+		{"", unix.O_RDONLY},
+		{path, unix.O_RDWR | unix.O_TRUNC},
+		{filepath.Join(dir, "none"), unix.O_RDWR | unix.O_TRUNC},
+	} {
+		want, wantErr := unix.Openat(unix.AT_FDCWD, test.path, test.flags|unix.O_CLOEXEC, 0)
+		got, err := ofd.OpenAt(unix.AT_FDCWD, test.path, test.flags|unix.O_CLOEXEC)
+		if !errors.Is(err, wantErr) || (err != nil) != (got == -1) {
+			t.Errorf("%q, %#x: %d, %v, want %v", test.path, test.flags, got, err, wantErr)
+		}
+		if wantErr == nil {
+			unix.Close(want)
+		}
+		if err == nil {
+			unix.Close(got)
+		}
 	}
 }
