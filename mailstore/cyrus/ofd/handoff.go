@@ -60,12 +60,12 @@ func Pread(fd int, b []byte, at int64) (int, error) {
 	}
 	into := unix.Iovec{Base: &b[0]}
 	into.SetLen(len(b))
-	n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&into)), 1, uintptr(at), 0, unix.RWF_NOWAIT)
+	n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&into)), 1, uintptr(at), 0, unix.RWF_NOWAIT) // #nosec G103 -- as package unix does
 	switch errno {
 	case 0:
 		return int(n), nil
 	case unix.EAGAIN:
-		return waiting(unix.SYS_PREAD64, uintptr(fd), unsafe.Pointer(&b[0]), uintptr(len(b)), uintptr(at))
+		return waiting(unix.SYS_PREAD64, uintptr(fd), unsafe.Pointer(&b[0]), uintptr(len(b)), uintptr(at)) // #nosec G103 -- as package unix does
 	case unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM: // a file system or a filter that does not know it
 		return unix.Pread(fd, b, at)
 	}
@@ -90,10 +90,10 @@ func OpenAt(dir int, path string, flags int) (int, error) {
 
 // OpenName is OpenAt for a name that ends in an octet 0.
 func OpenName(dir int, name []byte, flags int) (int, error) {
-	p := unsafe.Pointer(&name[0])
+	p := unsafe.Pointer(&name[0]) // #nosec G103 -- as package unix does
 	if !openCachedUnknown.Load() {
 		how := unix.OpenHow{Flags: uint64(flags), Resolve: resolveCached}
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(p), uintptr(unsafe.Pointer(&how)), unix.SizeofOpenHow, 0, 0)
+		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(p), uintptr(unsafe.Pointer(&how)), unix.SizeofOpenHow, 0, 0) // #nosec G103 -- as package unix does
 		switch errno {
 		case 0:
 			return int(fd), nil
