@@ -3,7 +3,6 @@ package ofd
 import (
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -75,10 +74,6 @@ func Pread(fd int, b []byte, at int64) (int, error) {
 // resolveCached is openat2(2)'s RESOLVE_CACHED: open what needs no wait, or EAGAIN.
 const resolveCached = 0x20
 
-// openCachedUnknown notes a kernel before 5.12, or a filter of system calls, that does not
-// know how to open a file without waiting.
-var openCachedUnknown atomic.Bool
-
 // OpenAt opens what is there: openat(2) without O_CREAT.
 func OpenAt(dir int, path string, flags int) (int, error) {
 	if strings.IndexByte(path, 0) >= 0 {
@@ -91,21 +86,14 @@ func OpenAt(dir int, path string, flags int) (int, error) {
 // OpenName is OpenAt for a name that ends in an octet 0.
 func OpenName(dir int, name []byte, flags int) (int, error) {
 	p := unsafe.Pointer(&name[0]) // #nosec G103 -- as package unix does
-	if !openCachedUnknown.Load() {
-		how := unix.OpenHow{Flags: uint64(flags), Resolve: resolveCached}
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(p), uintptr(unsafe.Pointer(&how)), unix.SizeofOpenHow, 0, 0) // #nosec G103 -- as package unix does
-		switch errno {
-		case 0:
-			return int(fd), nil
-		case unix.EAGAIN:
-			return waiting(unix.SYS_OPENAT, uintptr(dir), p, uintptr(flags), 0)
-		case unix.ENOSYS, unix.EINVAL, unix.EPERM:
-			openCachedUnknown.Store(true)
-		default:
-			return -1, errno
-		}
+	how := unix.OpenHow{Flags: uint64(flags), Resolve: resolveCached}
+	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(p), uintptr(unsafe.Pointer(&how)), unix.SizeofOpenHow, 0, 0) // #nosec G103 -- as package unix does
+	switch errno {
+	case unix.EAGAIN:
+		return waiting(unix.SYS_OPENAT, uintptr(dir), p, uintptr(flags), 0)
+	case unix.ENOSYS, unix.EINVAL, unix.EPERM: // a kernel before 5.12, or a filter, that does not know it
+		fd, _, errno = unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(p), uintptr(flags), 0, 0, 0)
 	}
-	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(p), uintptr(flags), 0, 0, 0)
 	if errno != 0 {
 		return -1, errno
 	}
