@@ -42,7 +42,7 @@ func broken() []row {
 		}, all},
 		{"message file of another owner", func(t *testing.T) {
 			path := file(t, "alice", 3)
-			defer traced(t, "openat", "EACCES", path, filepath.Base(path))()
+			defer traced(t, "openat,openat2", "EACCES", path, filepath.Base(path))()
 			p := player.Login(t, realm, "alice")
 			p.Play("C: RETR 3\nS: -ERR [SYS/\nC: TOP 3 0\nS: -ERR [SYS/\nC: RETR 2\nS: +OK\nS: ...\nC: STAT\nS: +OK 6\nC: QUIT\nS: +OK\n")
 			player.Logged(t, realm, "message cannot be read", "permission denied")
