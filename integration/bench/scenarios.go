@@ -478,8 +478,8 @@ func quickScenarios() []scenario {
 		{name: "RETR 4 KiB, TLS, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.45), mail: smallMail, run: transfer{of: smallMail, sessions: 1, n: 6000, batch: 50, messages: true, secure: true}.run},
 		{name: "TOP n 0, pipelined", unit: "message", figures: all, goals: cpuGoal("mdbox", 0.70), mail: list(1), run: transfer{of: list(1), sessions: 1, n: 4000, batch: 100, messages: true, top: true}.run},
 		{name: "STAT, LIST, UIDL on 10,000", unit: "session", figures: all, goals: cpuGoal("cyrus", 0.33), mail: list(1), run: listings(list(1), 20)},
-		{name: "DELE of 2,000 and QUIT", unit: "session", figures: all, goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}}, mail: deleMail, run: deletions},
 		{name: "LMTP, 4 KiB, 4 clients", unit: "message", figures: all, goals: cpuGoal("cyrus", 0.50), mail: sentMail, run: deliveries(4, 300)},
+		{name: "DELE of 2,000 and QUIT", unit: "session", figures: all, goals: []goal{{figure: p50, of: "mdbox", most: 0.60}, {figure: p50, of: "cyrus", most: 0.10}}, mail: deleMail, run: deletions},
 		{name: "500 idle sessions, clear", unit: "session", figures: []figure{memory}, rounds: 1, only: "kpopd", goals: []goal{{figure: memory, most: 8}}, mail: idleMail, run: idles(500, false)},
 	}
 }
