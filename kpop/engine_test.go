@@ -188,6 +188,26 @@ func TestSecurityLayer(t *testing.T) {
 	c.do("QUIT", "+OK Goodbye")
 }
 
+// RFC 5034 section 4: a layer's server discards what it has not from the SASL
+// negotiation. A client that never sent UTF8 must not get what somebody on the way
+// asked for in clear.
+func TestSecurityLayerForgets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newStore().fill("alice", "Subject: \u00fc\r\n\r\nx\r\n"), nil)
+	c := r.dial()
+	c.line()
+	c.do("UTF8", "+OK UTF-8 is on")
+	c.do("LANG de", "+OK de Sprache ist umgestellt")
+	c.do("AUTH X-LAYER", "+OK Postfach ist gesperrt und bereit")
+	c.in = bufioOver(flipConn{c.Conn})
+	c.Conn = flipConn{c.Conn}
+	c.do("NOOP", "+OK Nothing done")
+	c.do("RETR 1", "+OK 34 octets")
+	if got := c.dots(); got != "Subject: =?utf-8?q?=C3=BC?=\r\n\r\nx\r\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestLongInitialResponse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, newStore().fill("alice"), nil)

@@ -167,7 +167,9 @@ func decode(text []byte) ([]byte, error) {
 
 // layer puts the negotiated security layer, if any, between the session and
 // the connection (RFC 4422 section 3.7). The reply to AUTH goes out in clear
-// before; what the client has sent behind its last response is the layer's.
+// before; what the client has sent behind its last response is the layer's. What
+// was said in clear before, UTF8 and LANG, is forgotten (RFC 5034 section 4), as it
+// is by STLS: anybody on the way could have said it.
 func (t *transaction) layer(x auth.Exchange) error {
 	layered, ok := x.(auth.Layered)
 	if !ok {
@@ -187,6 +189,7 @@ func (t *transaction) layer(x auth.Exchange) error {
 	held.left = bytes.Clone(t.in[t.r:t.w])
 	t.releaseIn()
 	t.nc, t.direct, t.ready, t.layered = wrapped, nil, nil, true
+	t.utf8, t.lang = false, nil
 	return nil
 }
 
