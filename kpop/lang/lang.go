@@ -47,7 +47,12 @@ func (l *Language) IDs() []string {
 	return ids
 }
 
-// All lists the languages, English first. The files are read once, when the
+// Default is the language before one is chosen, which a server has to list, too
+// (RFC 6856 section 3.2): English that needs nothing but ASCII (RFC 2277 section
+// 4.5).
+const Default = "i-default"
+
+// All lists the languages, English and Default first. The files are read once, when the
 // first client asks for a language.
 var All = sync.OnceValues(read)
 
@@ -63,7 +68,11 @@ func Match(wanted string) (*Language, error) {
 	if err != nil {
 		return nil, nil //nolint:nilerr // what is no tag is no language of ours
 	}
-	for name := tag.String(); name != ""; name = shorter(name) {
+	name := tag.String()
+	if strings.EqualFold(wanted, Default) { // for which the library has another name
+		name = Default
+	}
+	for ; name != ""; name = shorter(name) {
 		i := slices.IndexFunc(all, func(l *Language) bool { return strings.EqualFold(l.Tag, name) })
 		if i >= 0 {
 			return all[i], nil
@@ -110,7 +119,7 @@ func read() ([]*Language, error) {
 		}
 		return strings.Compare(a.Tag, b.Tag)
 	})
-	return all, nil
+	return slices.Insert(all, 1, &Language{Tag: Default, Name: "Default language", texts: all[0].texts}), nil
 }
 
 func readFile(path string, b *catalog.Builder) (*Language, error) {

@@ -72,7 +72,7 @@ func TestLanguages(t *testing.T) {
 	for _, l := range all(t) {
 		tags = append(tags, l.Tag)
 	}
-	if want := []string{"en", "ar", "de", "es", "fr", "ja", "ru", "zh"}; !slices.Equal(tags, want) {
+	if want := []string{"en", "i-default", "ar", "de", "es", "fr", "ja", "ru", "zh"}; !slices.Equal(tags, want) {
 		t.Errorf("%q", tags)
 	}
 }
@@ -80,7 +80,7 @@ func TestLanguages(t *testing.T) {
 func TestMatch(t *testing.T) {
 	t.Parallel()
 	for wanted, tag := range map[string]string{
-		"de": "de", "DE": "de", "de-CH": "de", "de-Latn-CH-1996": "de", "zh-Hans": "zh", "en-GB": "en", "fr_CA": "fr",
+		"de": "de", "DE": "de", "de-CH": "de", "de-Latn-CH-1996": "de", "zh-Hans": "zh", "en-GB": "en", "fr_CA": "fr", "I-Default": "i-default",
 		"mul": "", "it": "", "": "", "*": "", "-": "", "x": "", "de-": "", "ありがとう": "", strings.Repeat("a-", 200): "",
 	} {
 		l, err := lang.Match(wanted)
