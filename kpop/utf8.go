@@ -3,7 +3,6 @@ package kpop
 import (
 	"context"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/kpopd/kpopd/auth"
 	"github.com/kpopd/kpopd/kpop/lang"
@@ -16,8 +15,8 @@ var (
 	refNoLanguage = &refusal{text: "No such language"}
 )
 
-// useUTF8 answers UTF8 (RFC 6856 section 2.1): from here on texts and messages
-// go out in UTF-8.
+// useUTF8 answers UTF8 (RFC 6856 section 2.1): from here on messages go out as they
+// are. Texts of a language are UTF-8 without it, too.
 func (c *conn) useUTF8() {
 	c.utf8 = true
 	c.ok("UTF-8 is on")
@@ -73,8 +72,8 @@ func (c *conn) langCommand(cmd *command) error {
 	return nil
 }
 
-// listLanguages lists tags with the languages' names, which RFC 6856 section
-// 3.2 leaves free: one that is not ASCII is told after UTF8 only.
+// listLanguages lists tags with the languages' own names for themselves, in UTF-8
+// (RFC 6856 section 3.2).
 func (c *conn) listLanguages() error {
 	all, err := lang.All()
 	if err != nil {
@@ -82,37 +81,20 @@ func (c *conn) listLanguages() error {
 	}
 	c.ok("Language list follows")
 	for _, l := range all {
-		c.putString(l.Tag)
-		if c.utf8 || isASCII(l.Name) {
-			c.putString(" ")
-			c.putString(l.Name)
-		}
-		c.putString("\r\n")
+		c.putString(l.Tag + " " + l.Name + "\r\n")
 	}
 	c.putString(".\r\n")
 	return nil
 }
 
-// say is a text in the language that the client has chosen. What cannot be said
-// in ASCII is said in English until the client has sent UTF8.
+// say is a text in the language that the client has chosen. It is UTF-8 whether the
+// client has sent UTF8 or not (RFC 6856 section 3.2): who asks for a language can
+// read it, and half of the texts in another one would be of no use.
 func (c *conn) say(text string) string {
 	if c.lang == nil {
 		return text
 	}
-	translated := c.lang.Text(text)
-	if !c.utf8 && !isASCII(translated) {
-		return text
-	}
-	return translated
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return c.lang.Text(text)
 }
 
 func (a *authorization) language(_ context.Context, cmd *command) (state, error) {
