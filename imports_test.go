@@ -13,6 +13,8 @@ const module = "github.com/kpopd/kpopd/"
 var rooms = map[string][]string{
 	"auth":                      {},
 	"auth/":                     {"auth"},
+	"auth/kdc":                  {},
+	"auth/password":             {"auth", "auth/kdc"},
 	"mailstore":                 {},
 	"mailstore/":                {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
 	"mailstore/lmtp":            {"mailstore"},
@@ -27,6 +29,7 @@ var rooms = map[string][]string{
 	"integration/":              nil,
 	"auth/ldapdir":              {"auth", "auth/rules"},
 	"auth/ldapdir/":             {"auth", "auth/ldapdir", "auth/rules", "integration/loopback"},
+	"auth/ldapdir/gssbind":      {"auth/kdc"},
 	"mailstore/cyrus":           {"mailstore", "mailstore/utf7", "mailstore/cyrus/"},
 }
 
@@ -68,4 +71,17 @@ func permits(allowed []string, to string) bool {
 		}
 	}
 	return false
+}
+
+// TestDaemonAsksKDCsItself: gokrb5's client, which takes as much memory as whoever
+// answers announces, is the operator's tool's alone.
+func TestDaemonAsksKDCsItself(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/kpopd").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "github.com/jcmturner/gokrb5/v8/client\n") || !strings.Contains(string(out), module+"auth/kdc\n") {
+		t.Error("kpopd does not ask KDCs by auth/kdc alone")
+	}
 }

@@ -4,6 +4,7 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,8 +14,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
+	"github.com/jcmturner/gokrb5/v8/iana/nametype"
+	"github.com/jcmturner/gokrb5/v8/keytab"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+
+	"github.com/kpopd/kpopd/auth/kdc"
 	"github.com/kpopd/kpopd/integration"
 	"github.com/kpopd/kpopd/integration/player"
+	"github.com/kpopd/kpopd/krb5conf"
 )
 
 const other = "OTHER.TEST"
@@ -183,5 +192,50 @@ func TestFetchmailSDPS(t *testing.T) {
 				t.Errorf("%s by %s: %v", name, way, err)
 			}
 		}
+	}
+}
+
+// A keytab of one realm gets a ticket for a service of another that has a key in
+// common with it, as for an LDAP server; of a realm that has none it gets none.
+func TestTicketAbroad(t *testing.T) {
+	n := newNeighbour(t, "alice")
+	own, err := keytab.Load(filepath.Join(n.dir, "alice.keytab"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile, err := krb5conf.Load(filepath.Join(n.dir, "krb5.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kdcs := &kdc.Realm{Name: other, Config: profile.Client, UDPLimit: profile.UDPLimit()}
+	e := kdcs.Begin(types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, "alice"))
+	tgt, err := e.Initial(t.Context(), kdc.Keys{Keytab: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grant, err := e.Service(t.Context(), tgt, "pop/"+integration.Host, e.HostRealm(integration.Host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := keytab.Load(realm.Path("server.keytab"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := grant.Ticket.EncPart
+	key, _, err := theirs.GetEncryptionKey(grant.Ticket.SName, integration.RealmName, sealed.KVNO, sealed.EType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := kdc.Open(sealed, key, keyusage.KDC_REP_TICKET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var part messages.EncTicketPart
+	if err := part.Unmarshal(plain); err != nil || part.CRealm != other || part.CName.PrincipalNameString() != "alice" {
+		t.Errorf("the ticket is of %s@%s: %v", part.CName.PrincipalNameString(), part.CRealm, err)
+	}
+	var refusal *kdc.Refusal
+	if _, err := e.Service(t.Context(), tgt, "ldap/far.test", "FAR.TEST"); !errors.As(err, &refusal) {
+		t.Errorf("of a realm without a key: %v", err)
 	}
 }

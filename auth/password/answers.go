@@ -1,11 +1,13 @@
 package password
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/kdc"
 )
 
 // answers are the KDC's errors (RFC 4120 section 7.5.9) and what they are for
@@ -35,6 +37,20 @@ var answers = map[int32]struct {
 	errorcode.KRB_AP_ERR_SKEW:             {"clocks of KDC and this machine differ", auth.ErrTemporary},
 	errorcode.KDC_ERR_SVC_UNAVAILABLE:     {"the KDC cannot reach its database", auth.ErrTemporary},
 	errorcode.KRB_ERR_RESPONSE_TOO_BIG:    {"answer is too big for UDP, and no KDC answers by TCP", auth.ErrTemporary},
+}
+
+// meant gives what came of an exchange with the KDC its meaning for the client.
+func meant(err error, refusal func(code int32) error) error {
+	var said *kdc.Refusal
+	switch {
+	case errors.As(err, &said):
+		return refusal(said.Code)
+	case errors.Is(err, kdc.ErrSecret):
+		return fmt.Errorf("password: wrong password, %w: %w", err, auth.ErrDenied)
+	case errors.Is(err, kdc.ErrNoKDC):
+		return fmt.Errorf("password: %w: %w", err, auth.ErrPermanent)
+	}
+	return fmt.Errorf("password: %w: %w", err, auth.ErrTemporary)
 }
 
 // clientRefusal is refusal for the AS exchange. The enctype that is not to be had there

@@ -80,13 +80,13 @@ func TestRealKDCByDNS(t *testing.T) {
 	_, dead, _ := net.SplitHostPort(s.port())
 	byDNS := func(r *net.Resolver) *password.KDC {
 		k := checker(t, s.keys)
-		plain := k.Config
-		k.Config = func() *config.Config {
+		plain := k.Realm.Config
+		k.Realm.Config = func() *config.Config {
 			c := plain()
 			c.LibDefaults.DNSLookupKDC = true
 			return c
 		}
-		k.LookupSRV, k.UDPLimit = r.LookupSRV, 1400
+		k.Realm.LookupSRV, k.Realm.UDPLimit = r.LookupSRV, 1400
 		return k
 	}
 	k := byDNS(nameserver(t, s.port(), "udp 10 "+dead, "tcp 10 "+dead, "tcp 20 "+port, "udp 20 "+port))

@@ -24,6 +24,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 
+	"github.com/kpopd/kpopd/auth/kdc"
 	"github.com/kpopd/kpopd/auth/password"
 )
 
@@ -282,13 +283,13 @@ func (k *fakeKDC) grant(req *messages.KDCReqFields, client, name types.Principal
 func checker(t testing.TB, keys *keytab.Keytab, addresses ...string) *password.KDC {
 	t.Helper()
 	return &password.KDC{
-		Realm: realm, Service: service, Timeout: 20 * time.Second, Slots: make(chan struct{}, 8), Log: slog.New(slog.DiscardHandler),
+		Service: service, Timeout: 20 * time.Second, Slots: make(chan struct{}, 8), Log: slog.New(slog.DiscardHandler),
 		Keys: func() *keytab.Keytab { return keys },
-		Config: func() *config.Config {
+		Realm: &kdc.Realm{Name: realm, Config: func() *config.Config {
 			c := config.New()
 			c.LibDefaults.NoAddresses = true
 			c.Realms = []config.Realm{{Realm: "O.TEST", KDC: []string{"127.0.0.1:1"}}, {Realm: realm, KDC: slices.Clone(addresses)}}
 			return c
-		},
+		}},
 	}
 }

@@ -145,7 +145,7 @@ func TestRealKDC(t *testing.T) {
 	s.start(s.address)
 	for _, limit := range []int{1, 9000} {
 		k := checker(t, s.keys, s.address)
-		k.UDPLimit = limit
+		k.Realm.UDPLimit = limit
 		for _, c := range []struct {
 			name, user, password string
 			want                 error

@@ -5,30 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/jcmturner/gokrb5/v8/config"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/keytab"
 	"github.com/jcmturner/gokrb5/v8/types"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/kdc"
 )
 
 // A KDC checks passwords by asking for a ticket with them. The fields down to
 // Log are required.
 type KDC struct {
-	Realm   string
+	Realm   *kdc.Realm
 	Service string // our own principal without realm, pop/HOST: its ticket proves the KDC
-	Config  func() *config.Config
 	Keys    func() *keytab.Keytab
 	Timeout time.Duration // for one check, in all
 	Slots   chan struct{} // capacity: checks at once
@@ -37,14 +34,6 @@ type KDC struct {
 	// Enctype names an enctype for the log; nil: by its number.
 	Enctype func(id int32) string
 
-	// UDPLimit is krb5.conf's udp_preference_limit: requests up to so many
-	// octets go by UDP first. 0 and 1 mean TCP only.
-	UDPLimit int
-
-	// LookupSRV finds the KDCs of a realm for which krb5.conf lists none, when
-	// dns_lookup_kdc is on; nil means the system's resolver.
-	LookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
-
 	// Observe is told of each exchange with the KDC, for metrics; nil: nobody.
 	// err is nil when the password was right.
 	Observe func(took time.Duration, err error)
@@ -52,8 +41,6 @@ type KDC struct {
 	// Panicked is told of each fault over a KDC's answer that was caught, with the
 	// stack; the login it met was refused. nil: nobody is.
 	Panicked func(value any, stack []byte)
-
-	avoid avoided
 }
 
 // maxPassword bounds a password, in octets.
@@ -82,7 +69,7 @@ func (k *KDC) Check(ctx context.Context, _ auth.Peer, user, password string) (*a
 	if err != nil {
 		return nil, err
 	}
-	return &auth.Identity{Mechanism: "USER", Authcid: user + "@" + k.Realm, Realm: k.Realm, Detail: detail}, nil
+	return &auth.Identity{Mechanism: "USER", Authcid: user + "@" + k.Realm.Name, Realm: k.Realm.Name, Detail: detail}, nil
 }
 
 // plainName keeps out instances, other realms, and what could be mistaken for
@@ -112,30 +99,23 @@ func (k *KDC) ask(ctx context.Context, user, password string) (detail []slog.Att
 			err = fmt.Errorf("password: malformed answer from the KDC: %w", auth.ErrTemporary)
 		}
 	}()
-	e := &exchange{
-		realm:  k.Realm,
-		client: types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: []string{user}},
-		config: k.Config(),
-	}
-	e.config.LibDefaults.DefaultTktEnctypeIDs = slices.Clone(enctypes)
-	e.config.LibDefaults.DefaultTGSEnctypeIDs = slices.Clone(enctypes)
-	e.wire = k.transport(e.config)
-	tgt, err := e.initial(ctx, password)
+	e := k.Realm.Begin(types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, user))
+	tgt, err := e.Initial(ctx, kdc.Password(password))
 	if err != nil {
-		return nil, err
+		return nil, meant(err, clientRefusal)
 	}
-	service, err := e.service(ctx, tgt, k.Service)
+	service, err := e.Service(ctx, tgt, k.Service, k.Realm.Name)
 	if err != nil {
-		return nil, err
+		return nil, meant(err, refusal)
 	}
 	if err := k.prove(service, user); err != nil {
-		k.Log.Error("a KDC answered that could not prove itself", "audit", true, "kdc", e.wire.answered.String(), "error", err)
+		k.Log.Error("a KDC answered that could not prove itself", "audit", true, "kdc", e.Answered(), "error", err)
 		return nil, err
 	}
 	return []slog.Attr{
-		slog.String("kdc", e.wire.answered.String()),
-		slog.Int("kvno", service.ticket.EncPart.KVNO),
-		slog.String("enctype", k.enctype(service.ticket.EncPart.EType)),
+		slog.String("kdc", e.Answered()),
+		slog.Int("kvno", service.Ticket.EncPart.KVNO),
+		slog.String("enctype", k.enctype(service.Ticket.EncPart.EType)),
 	}, nil
 }
 

@@ -180,7 +180,7 @@ func TestCheckTransports(t *testing.T) {
 		{"too big for UDP", 9000, true, "kdc=tcp/"}, {"request above the limit", 10, false, "kdc=tcp/"},
 	} {
 		k := checker(t, keys, (&fakeKDC{t: t, keys: keys, password: sesame, preauth: true, enctype: 18, tooBig: c.tooBig}).listen())
-		k.UDPLimit = c.limit
+		k.Realm.UDPLimit = c.limit
 		if id, err := attempt(t, k, "alice", sesame); err != nil || !strings.Contains(fmt.Sprint(id.Detail), c.want) {
 			t.Errorf("%s: %v, %v", c.name, id, err)
 		}
@@ -261,15 +261,15 @@ func TestCheckDNS(t *testing.T) {
 	}
 	k := checker(t, keys)
 	dns := true
-	plain := k.Config
-	k.Config = func() *config.Config {
+	plain := k.Realm.Config
+	k.Realm.Config = func() *config.Config {
 		c := plain()
 		c.LibDefaults.DNSLookupKDC = dns
 		return c
 	}
 	var asked []string
 	var fault error
-	k.LookupSRV = func(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
+	k.Realm.LookupSRV = func(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
 		asked = append(asked, service+" "+proto+" "+name)
 		return "", []*net.SRV{{Target: ".", Port: 0}, {Target: "127.0.0.1.", Port: number}}, fault
 	}

@@ -63,7 +63,7 @@ func (d *Daemon) ldapBind() ldapdir.Bind {
 	switch c.Bind {
 	case "gssapi":
 		return gssbind.New(gssbind.Options{
-			Principal: d.service(), Realm: d.Profile.DefaultRealm(), Keytab: d.Keytab.Current, Config: d.Profile.Client,
+			Principal: d.service(), Realm: d.kdcs(), Keytab: d.Keytab.Current,
 			Log: d.Log, Panicked: d.hooks.Panicked,
 		}).Bind
 	case "simple":

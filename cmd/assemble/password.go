@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/kdc"
 	"github.com/kpopd/kpopd/auth/krb5"
 	"github.com/kpopd/kpopd/auth/password"
 	"github.com/kpopd/kpopd/auth/rules"
@@ -25,11 +26,16 @@ func (d *Daemon) passwords() (auth.PasswordCheck, error) {
 		return nil, errors.New("password.check = \"kdc\" needs default_realm in krb5.conf")
 	}
 	k := &password.KDC{
-		Realm: d.Profile.DefaultRealm(), Service: d.service(), Config: d.Profile.Client, Keys: d.Keytab.Current,
+		Realm: d.kdcs(), Service: d.service(), Keys: d.Keytab.Current,
 		Timeout: d.Config.Password.Timeout, Slots: make(chan struct{}, d.Config.Password.Concurrent), Log: d.Log,
-		Enctype: krb5.EnctypeName, UDPLimit: d.Profile.UDPLimit(), Observe: d.hooks.KDC, Panicked: d.hooks.Panicked,
+		Enctype: krb5.EnctypeName, Observe: d.hooks.KDC, Panicked: d.hooks.Panicked,
 	}
 	return d.names().Strip(d.Limiter.Guard(k.Check)), nil
+}
+
+// kdcs are those of the default realm.
+func (d *Daemon) kdcs() *kdc.Realm {
+	return &kdc.Realm{Name: d.Profile.DefaultRealm(), Config: d.Profile.Client, UDPLimit: d.Profile.UDPLimit()}
 }
 
 // apop is nil, which offers none, unless secrets are configured. The names of a file

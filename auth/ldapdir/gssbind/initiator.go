@@ -79,7 +79,7 @@ func (i *initiator) request() ([]byte, error) {
 	binary.LittleEndian.PutUint32(checksum[20:], contextFlags)
 	i.authenticator.Cksum = types.Checksum{CksumType: 0x8003, Checksum: checksum}
 	i.authenticator.SeqNumber |= 1 // gokrb5 leaves a zero out
-	request, err := messages.NewAPReq(i.ticket.ticket, i.ticket.key, i.authenticator)
+	request, err := messages.NewAPReq(i.ticket.Ticket, i.ticket.Session, i.authenticator)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (i *initiator) reply(token []byte) error {
 	if len(rep.EncPart.Cipher) < minCipher {
 		return errors.New("gssbind: AP-REP is too short")
 	}
-	text, err := crypto.DecryptEncPart(rep.EncPart, i.ticket.key, keyusage.AP_REP_ENCPART)
+	text, err := crypto.DecryptEncPart(rep.EncPart, i.ticket.Session, keyusage.AP_REP_ENCPART)
 	if err != nil {
 		return fmt.Errorf("gssbind: AP-REP: %w", err)
 	}
@@ -117,7 +117,7 @@ func (i *initiator) reply(token []byte) error {
 	if part.CTime.Unix() != i.authenticator.CTime.Unix() || part.Cusec != i.authenticator.Cusec {
 		return errors.New("gssbind: AP-REP answers another request")
 	}
-	i.key = i.ticket.key
+	i.key = i.ticket.Session
 	if part.Subkey.KeyType != 0 {
 		i.key, i.subkey = part.Subkey, true
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/jcmturner/gokrb5/v8/crypto"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
 	"github.com/jcmturner/gokrb5/v8/types"
+
+	"github.com/kpopd/kpopd/auth/kdc"
 )
 
 var sizes = map[int32]int{17: 16, 18: 32, 19: 16, 20: 32}
@@ -86,7 +88,7 @@ func FuzzToken(f *testing.F) {
 		if inner, err := unframe(token); err == nil && !bytes.HasSuffix(token, inner) {
 			t.Fatalf("%x was unframed to %x", token, inner)
 		}
-		i := &initiator{key: key, subkey: true, ticket: &ticket{key: key}}
+		i := &initiator{key: key, subkey: true, ticket: &ticket{Grant: &kdc.Grant{Session: key}}}
 		if text, err := i.unwrap(token); err == nil && !bytes.Equal(text, good[wrapHeader:wrapHeader+4]) {
 			t.Fatalf("forged: %x holds %x", token, text)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/keytab"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/kdc"
 	"github.com/kpopd/kpopd/auth/ldapdir"
 	"github.com/kpopd/kpopd/auth/ldapdir/gssbind"
 	"github.com/kpopd/kpopd/auth/ldapdir/ldaptest"
@@ -29,21 +30,21 @@ import (
 
 const realm = "REALM.TEST"
 
-// A kdc is a private MIT KDC.
-type kdc struct {
+// A kdcServer is a private MIT KDC.
+type kdcServer struct {
 	t    *testing.T
 	dir  string
 	addr string
 	cmd  *exec.Cmd
 }
 
-func startKDC(t *testing.T) *kdc {
+func startKDC(t *testing.T) *kdcServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &kdc{t: t, dir: t.TempDir(), addr: l.Addr().String()}
+	k := &kdcServer{t: t, dir: t.TempDir(), addr: l.Addr().String()}
 	l.Close()
 	_, port, _ := net.SplitHostPort(k.addr)
 	k.write("krb5.conf", "[libdefaults]\ndefault_realm = %s\ndns_lookup_kdc = false\nrdns = false\ndns_canonicalize_hostname = false\n"+
@@ -74,32 +75,35 @@ func startKDC(t *testing.T) *kdc {
 	}
 }
 
-func (k *kdc) path(name string) string { return filepath.Join(k.dir, name) }
+func (k *kdcServer) path(name string) string { return filepath.Join(k.dir, name) }
 
-func (k *kdc) write(name, format string, args ...any) {
+func (k *kdcServer) write(name, format string, args ...any) {
 	k.t.Helper()
 	if err := os.WriteFile(k.path(name), fmt.Appendf(nil, format, args...), 0o600); err != nil {
 		k.t.Fatal(err)
 	}
 }
 
-func (k *kdc) command(name string, args ...string) *exec.Cmd {
+func (k *kdcServer) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/usr/sbin/"+name, args...)
 	cmd.Env = append(os.Environ(), "KRB5_CONFIG="+k.path("krb5.conf"), "KRB5_KDC_PROFILE="+k.path("kdc.conf"))
 	return cmd
 }
 
-func (k *kdc) run(name string, args ...string) {
+func (k *kdcServer) run(name string, args ...string) {
 	k.t.Helper()
 	if out, err := k.command(name, args...).CombinedOutput(); err != nil {
 		k.t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 }
 
-func (k *kdc) admin(query string) { k.t.Helper(); k.run("kadmin.local", "-r", realm, "-q", query) }
+func (k *kdcServer) admin(query string) {
+	k.t.Helper()
+	k.run("kadmin.local", "-r", realm, "-q", query)
+}
 
 // rekey gives a principal a new key, and a keytab with nothing else.
-func (k *kdc) rekey(principal, enctype string) string {
+func (k *kdcServer) rekey(principal, enctype string) string {
 	k.t.Helper()
 	path := k.path(strings.ReplaceAll(principal, "/", "_") + ".keytab")
 	os.Remove(path)
@@ -107,7 +111,7 @@ func (k *kdc) rekey(principal, enctype string) string {
 	return path
 }
 
-func (k *kdc) config() *config.Config {
+func (k *kdcServer) config() *config.Config {
 	text, err := os.ReadFile(k.path("krb5.conf"))
 	if err != nil {
 		k.t.Fatal(err)
@@ -122,6 +126,8 @@ func (k *kdc) config() *config.Config {
 	return c
 }
 
+func (k *kdcServer) realm() *kdc.Realm { return &kdc.Realm{Name: realm, Config: k.config} }
+
 func load(t *testing.T, path string) func() *keytab.Keytab {
 	t.Helper()
 	kt, err := keytab.Load(path)
@@ -132,7 +138,7 @@ func load(t *testing.T, path string) func() *keytab.Keytab {
 }
 
 // setup is a realm with a directory that only users may read.
-func setup(t *testing.T) (*kdc, *ldaptest.Server) {
+func setup(t *testing.T) (*kdcServer, *ldaptest.Server) {
 	t.Helper()
 	k := startKDC(t)
 	k.admin("addprinc -randkey ldap/localhost")
@@ -177,10 +183,10 @@ func TestSlapdGSSAPI(t *testing.T) {
 	k, s := setup(t)
 	own := load(t, k.rekey("pop/localhost", "aes256-cts"))
 	var configs atomic.Int32
-	options := gssbind.Options{Principal: "pop/localhost", Realm: realm, Keytab: own, Config: func() *config.Config {
+	options := gssbind.Options{Principal: "pop/localhost", Keytab: own, Realm: &kdc.Realm{Name: realm, Config: func() *config.Config {
 		configs.Add(1)
 		return k.config()
-	}}
+	}}}
 	binder := gssbind.New(options)
 	var who string
 	d := directory(t, s, func(ctx context.Context, c *ldap.Conn, host string) error {
@@ -240,14 +246,16 @@ func TestSlapdGSSAPIFailures(t *testing.T) {
 	old := load(t, k.rekey("pop/localhost", "aes256-cts"))
 	current := load(t, k.rekey("pop/localhost", "aes256-cts"))
 	for name, o := range map[string]gssbind.Options{
-		"old key":           {Principal: "pop/localhost", Keytab: old, Config: k.config},
-		"unknown principal": {Principal: "pop/nobody", Keytab: current, Config: k.config},
-		"unknown service":   {Principal: "pop/localhost", Keytab: current, Config: k.config, Service: "directory"},
-		"no keytab":         {Principal: "pop/localhost", Keytab: func() *keytab.Keytab { return nil }, Config: k.config},
-		"no realm":          {Principal: "pop/localhost", Keytab: current, Config: config.New},
-		"another's authzid": {Principal: "pop/localhost", Keytab: current, Config: k.config, AuthzID: "dn:" + ldaptest.UserDN("alice")},
+		"old key":           {Principal: "pop/localhost", Keytab: old},
+		"not in the keytab": {Principal: "pop/nobody", Keytab: current},
+		"unknown service":   {Principal: "pop/localhost", Keytab: current, Service: "directory"},
+		"no keytab":         {Principal: "pop/localhost", Keytab: func() *keytab.Keytab { return nil }},
+		"no realm":          {Principal: "pop/localhost", Keytab: current, Realm: &kdc.Realm{Name: realm, Config: config.New}},
+		"another's authzid": {Principal: "pop/localhost", Keytab: current, AuthzID: "dn:" + ldaptest.UserDN("alice")},
 	} {
-		o.Realm = realm
+		if o.Realm == nil {
+			o.Realm = k.realm()
+		}
 		_, err := directory(t, s, gssbind.New(o).Bind).Find(t.Context(), rules.Query{User: "alice"}, nil)
 		if !errors.Is(err, auth.ErrTemporary) || errors.Is(err, auth.ErrDenied) {
 			t.Errorf("%s: %v", name, err)
@@ -256,7 +264,7 @@ func TestSlapdGSSAPIFailures(t *testing.T) {
 	k.cmd.Process.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	o := gssbind.Options{Principal: "pop/localhost", Realm: realm, Keytab: current, Config: k.config}
+	o := gssbind.Options{Principal: "pop/localhost", Realm: k.realm(), Keytab: current}
 	if _, err := directory(t, s, gssbind.New(o).Bind).Find(ctx, rules.Query{User: "alice"}, nil); !errors.Is(err, auth.ErrTemporary) {
 		t.Errorf("without a KDC: %v", err)
 	}

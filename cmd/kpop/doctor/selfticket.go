@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jcmturner/gokrb5/v8/client"
-	"github.com/jcmturner/gokrb5/v8/crypto"
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 
+	"github.com/kpopd/kpopd/auth/kdc"
 	"github.com/kpopd/kpopd/krb5conf"
 )
 
@@ -59,7 +58,7 @@ func (s *Site) selfTicket(ctx context.Context, out section, keys *krb5conf.Keyta
 	case a.said.ErrorCode == errorcode.KDC_ERR_ETYPE_NOSUPP:
 		out.wrong("kadmin -q 'cpw -randkey "+name+"' with AES in supported_enctypes, and ktadd again", "the KDC has no AES key of %s", name)
 	case a.said.ErrorCode == errorcode.KDC_ERR_PREAUTH_REQUIRED:
-		s.preauthenticated(out, keys, name)
+		s.preauthenticated(ctx, out, keys, name)
 	default:
 		out.warn("kadmin -q 'getprinc "+name+"' shows its attributes", "the KDC gives no ticket for %s: %s (%d)",
 			name, errorcode.Lookup(a.said.ErrorCode), a.said.ErrorCode)
@@ -68,35 +67,41 @@ func (s *Site) selfTicket(ctx context.Context, out section, keys *krb5conf.Keyta
 
 // preauthenticated logs in with the keytab, as the KDC wants a proof before it
 // makes a ticket.
-func (s *Site) preauthenticated(out section, keys *krb5conf.KeytabFile, name string) {
-	ticket, err := logIn(keys, s.Kerberos.Profile, name)
+func (s *Site) preauthenticated(ctx context.Context, out section, keys *krb5conf.KeytabFile, name string) {
+	ticket, err := s.logIn(ctx, keys, name)
 	if err == nil {
 		s.compare(out, keys, name, ticket)
 		return
 	}
 	remedy := fmt.Sprintf("kadmin -q 'ktadd -k %s %s'", s.Kerberos.Keytab, name)
-	if strings.Contains(err.Error(), errorcode.Lookup(errorcode.KDC_ERR_PREAUTH_FAILED)) || strings.Contains(err.Error(), "(24)") {
+	if refusal := (*kdc.Refusal)(nil); errors.As(err, &refusal) && refusal.Code == errorcode.KDC_ERR_PREAUTH_FAILED {
 		out.wrong(remedy, "the KDC refuses the keytab's key of %s: the KDC has a newer one", name)
 		return
 	}
 	out.warn("kinit -k -t "+s.Kerberos.Keytab+" "+name+" says more", "%s cannot get a ticket with its own key", name)
 }
 
-// logIn gets a ticket for name in its own name. gokrb5's errors are not shown:
-// they may quote what they could not read.
-func logIn(keys *krb5conf.KeytabFile, p *krb5conf.Profile, name string) (t messages.Ticket, err error) {
+// logIn gets a ticket for name in its own name.
+func (s *Site) logIn(ctx context.Context, keys *krb5conf.KeytabFile, name string) (t messages.Ticket, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errors.New("malformed answer")
 		}
 	}()
-	c := client.NewWithKeytab(name, p.DefaultRealm(), keys.Current(), p.Client(), client.DisablePAFXFAST(true))
-	defer c.Destroy()
-	if err := c.Login(); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, questionTime)
+	defer cancel()
+	p := s.Kerberos.Profile
+	kdcs := &kdc.Realm{Name: s.realm(), Config: p.Client, UDPLimit: p.UDPLimit(), LookupSRV: s.resolver().LookupSRV}
+	e := kdcs.Begin(types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, name))
+	tgt, err := e.Initial(ctx, kdc.Keys{Keytab: keys.Current()})
+	if err != nil {
 		return t, err
 	}
-	t, _, err = c.GetServiceTicket(name)
-	return t, err
+	g, err := e.Service(ctx, tgt, name, s.realm())
+	if err != nil {
+		return t, err
+	}
+	return g.Ticket, nil
 }
 
 // compare holds a ticket's kvno, enctype and key against the keytab.
@@ -129,18 +134,13 @@ func (s *Site) compare(out section, keys *krb5conf.KeytabFile, name string, t me
 	}
 }
 
-// opens says whether the keytab's key opens the ticket. The ticket's length is
-// checked first: gokrb5 slices before it looks.
+// opens says whether the keytab's key opens the ticket.
 func opens(keys *krb5conf.KeytabFile, name string, t messages.Ticket) (ok bool) {
 	defer func() { ok = recover() == nil && ok }()
-	const least = 16 + 12 // confounder and the shortest MAC
-	if len(t.EncPart.Cipher) < least {
-		return false
-	}
 	key, _, err := keys.Current().GetEncryptionKey(types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, name), t.Realm, t.EncPart.KVNO, t.EncPart.EType)
 	if err != nil {
 		return false
 	}
-	_, err = crypto.DecryptEncPart(t.EncPart, key, keyusage.KDC_REP_TICKET)
+	_, err = kdc.Open(t.EncPart, key, keyusage.KDC_REP_TICKET)
 	return err == nil
 }

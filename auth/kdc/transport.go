@@ -1,4 +1,4 @@
-package password
+package kdc
 
 import (
 	"context"
@@ -17,8 +17,6 @@ import (
 	"github.com/jcmturner/gokrb5/v8/iana/asnAppTag"
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/messages"
-
-	"github.com/kpopd/kpopd/auth"
 )
 
 const (
@@ -30,7 +28,7 @@ const (
 )
 
 // A transport asks the KDCs of one realm in krb5.conf's order. It belongs to
-// one check, in which it stays with the KDC that answered first: another one may
+// one exchange, in which it stays with the KDC that answered first: another one may
 // not know yet what that one did.
 type transport struct {
 	realm    string
@@ -41,8 +39,8 @@ type transport struct {
 	answered server // zero before the first answer
 }
 
-func (k *KDC) transport(c *config.Config) *transport {
-	t := &transport{realm: k.Realm, config: c, udpLimit: k.UDPLimit, lookup: k.LookupSRV, avoid: &k.avoid}
+func (r *Realm) transport(realm string, c *config.Config) *transport {
+	t := &transport{realm: realm, config: c, udpLimit: r.UDPLimit, lookup: r.LookupSRV, avoid: &r.avoid}
 	if t.lookup == nil {
 		t.lookup = net.DefaultResolver.LookupSRV
 	}
@@ -79,7 +77,7 @@ func (t *transport) ask(ctx context.Context, request []byte) ([]byte, error) {
 		t.avoid.note(s, err)
 		failures = append(failures, fmt.Errorf("%s: %w", s, err))
 	}
-	return nil, fmt.Errorf("password: no KDC of %s answered: %w: %w", t.realm, auth.ErrTemporary, errors.Join(failures...))
+	return nil, fmt.Errorf("kdc: no KDC of %s answered: %w", t.realm, errors.Join(failures...))
 }
 
 // errElsewhere is an answer that says to ask another way.
@@ -124,7 +122,7 @@ func (t *transport) servers(ctx context.Context, size int) ([]server, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("password: krb5.conf names no KDC of %s: %w", t.realm, auth.ErrPermanent)
+		return nil, fmt.Errorf("%w of %s", ErrNoKDC, t.realm)
 	}
 	all = t.avoid.last(all)
 	all = first(all, func(s server) bool { return s.address == t.answered.address })
@@ -148,7 +146,7 @@ func (t *transport) addresses(ctx context.Context, proto string) ([]string, erro
 		if errors.As(err, &e) && e.IsNotFound {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("password: looking up the KDCs of %s: %w: %w", t.realm, auth.ErrTemporary, err)
+		return nil, fmt.Errorf("kdc: looking up the KDCs of %s: %w", t.realm, err)
 	}
 	var out []string
 	for _, r := range records {
