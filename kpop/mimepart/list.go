@@ -41,6 +41,7 @@ type lister struct {
 	levels []level // one for each open multipart
 	at     int64   // where the line begins
 	first  Counter // of the whole message
+	typ    string  // the whole message's; those within it end headers of their own
 }
 
 // A level is an open multipart.
@@ -142,6 +143,9 @@ func (l *lister) begin(offset int64) error {
 
 // endHeader notes a part's type and the beginning of a multipart.
 func (l *lister) endHeader() {
+	if l.typ == "" {
+		l.typ = l.parser.ended
+	}
 	path, part := []int(nil), (*Part)(nil)
 	if n := len(l.levels); n > 0 && l.levels[n-1].open >= 0 {
 		part = &l.parts[l.levels[n-1].open]
@@ -159,7 +163,7 @@ func (l *lister) endHeader() {
 func (l *lister) finish() []Part {
 	l.close(0)
 	if len(l.parts) == 0 {
-		typ := l.parser.ended
+		typ := l.typ
 		if typ == "" || strings.HasPrefix(typ, "multipart/") {
 			typ = "text/plain"
 		}

@@ -31,6 +31,7 @@ func TestList(t *testing.T) {
 			"1 message/rfc822 90 of 82|1.1 text/plain 5 of 3"},
 		{"digest", "Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: x\n\ny\n--b--\n", "1 message/rfc822 19 of 15"},
 		{"no parts", mixed + "nothing", "1 text/plain 54 of 50"},
+		{"all of it a message", "Content-Type: message/rfc822\n\nContent-Type: text/html\n\ny\n", "1 message/rfc822 62 of 57"},
 		{"encoded", mixed + "--b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nSubject: x\n\n--b--", "1 message/rfc822 81 of 76"},
 		{"broken parameter", "Content-Type: multipart/mixed; x=\"ü\"y; boundary=b\n\n--b\n\nx\n--b--", "1 text/plain 5 of 3"},
 	} {
