@@ -19,6 +19,7 @@ type Report struct {
 	Size      Size
 	Rounds    int
 	Machine   string
+	Processor string // the model, which Machine names too
 	Versions  []string
 	Servers   []string
 	Scenarios []*Result
@@ -53,22 +54,25 @@ type Ratio struct {
 func newReport(o Options, servers []string) *Report {
 	return &Report{
 		When: time.Now().UTC().Truncate(time.Second), Size: o.Size, Rounds: o.Rounds, Servers: servers,
-		Machine: machine(), Versions: versions(),
+		Machine: machine(), Processor: processor(), Versions: versions(),
 	}
+}
+
+// processor is the model's name.
+func processor() string {
+	b, _ := os.ReadFile("/proc/cpuinfo") // then it is not known
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
 }
 
 // machine describes it without naming it.
 func machine() string {
-	model := "unknown processor"
-	b, _ := os.ReadFile("/proc/cpuinfo") // the text stays as it is
-	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			model = strings.TrimSpace(value)
-			break
-		}
-	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d cores, %s, Linux %s, %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), congestionControl())
+	return fmt.Sprintf("%d cores, %s, Linux %s, %s", runtime.NumCPU(), processor(), strings.TrimSpace(string(kernel)), congestionControl())
 }
 
 func versions() []string {

@@ -77,6 +77,33 @@ func TestRegressions(t *testing.T) {
 	}
 }
 
+// TestProcessorsApart: each is held to its own ratios, and one that nobody has
+// measured on to the greatest.
+func TestProcessorsApart(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ratios.json")
+	r := sample()
+	grown := r.Scenarios[0].Ratios[0].Ratio * 2
+	hold := func(processor string, ratio float64, renew bool) int {
+		r.Processor, r.Scenarios[0].Ratios[0].Ratio = processor, ratio
+		worse, err := r.Regressions(path, renew)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(worse)
+	}
+	hold("one", grown/2, true)
+	hold("other", grown, true)
+	for processor, want := range map[string]int{"one": 1, "other": 0, "third": 0} {
+		if n := hold(processor, grown, false); n != want {
+			t.Errorf("%s: %d ratios are worse, want %d", processor, n, want)
+		}
+	}
+	if hold("third", grown*1.3, false) != 1 {
+		t.Error("a processor that nobody has measured on is held to nothing")
+	}
+}
+
 func TestInsert(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "performance.md")
