@@ -282,31 +282,37 @@ const (
 )
 
 // unstuff copies a message up to its end, or all, without the dots that begin lines.
-// It tells the octets it has put into b, which is as long as from, and those of from
-// that are done with.
+// It tells the octets it has put into b and those of from that are done with.
 func (d *dotEnd) unstuff(b, from []byte) (n, used int) {
-	for used < len(from) && *d != ended {
-		if *d == withinLine {
+	for used < len(from) && n < len(b) && *d != ended {
+		o := from[used]
+		switch {
+		case *d == withinLine && o != '\r':
 			// Nothing but a carriage return matters here: most octets are passed over.
 			next := bytes.IndexByte(from[used:], '\r')
 			if next < 0 {
 				next = len(from) - used
 			}
-			n, used = n+copy(b[n:], from[used:used+next]), used+next
-			if used == len(from) {
-				break
+			copied := copy(b[n:], from[used:used+next])
+			n, used = n+copied, used+copied
+		case *d == dotReturnSeen && o != '\n':
+			// The carriage return that was held back is the line's after all.
+			b[n] = '\r'
+			n++
+			*d = returnSeen
+		default:
+			if used++; d.step(o) {
+				b[n] = o
+				n++
 			}
 		}
-		if d.step(from[used]) {
-			b[n] = from[used]
-			n++
-		}
-		used++
 	}
 	return n, used
 }
 
-// step tells whether the next octet is the message's.
+// step tells whether the next octet is the message's. Of several carriage returns the
+// last one makes the line's end: a message whose last line ends in one has its end
+// mark behind them.
 func (d *dotEnd) step(o byte) bool {
 	switch {
 	case *d == lineBegins && o == '.':
@@ -315,13 +321,13 @@ func (d *dotEnd) step(o byte) bool {
 	case *d == dotSeen && o == '\r':
 		*d = dotReturnSeen
 		return false
-	case *d == dotReturnSeen && o == '\n':
+	case *d == dotReturnSeen: // o is a line feed
 		*d = ended
 		return false
+	case o == '\r':
+		*d = returnSeen
 	case *d == returnSeen && o == '\n':
 		*d = lineBegins
-	case *d != dotReturnSeen && *d != returnSeen && o == '\r': // a second one makes no line's end
-		*d = returnSeen
 	default:
 		*d = withinLine
 	}

@@ -442,7 +442,7 @@ func TestDots(t *testing.T) {
 	c.play(greeting)
 	sent := 0
 	rapid.Check(t, func(t *rapid.T) {
-		pieces := rapid.SliceOf(rapid.SampledFrom([]string{"\r\n", ".", "..", "a", "\n", "\rb", strings.Repeat("x", 5000), "\r\n.\n", "\r\n.x"}))
+		pieces := rapid.SliceOf(rapid.SampledFrom([]string{"\r\n", ".", "..", "a", "\n", "\r", "\rb", strings.Repeat("x", 5000), "\r\n.\n", "\r\n.x"}))
 		text := "X: y\r\n\r\n" + strings.Join(pieces.Draw(t, "pieces"), "") + "\r\n"
 		c.play("C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice>\nS: 250 .*\nC: DATA\nS: 354 .*\n")
 		stuffed := strings.ReplaceAll(text, "\r\n.", "\r\n..") + ".\r\n"
