@@ -17,7 +17,7 @@ func besideCyrus(t *testing.T, imapdConf string) *integration.Realm {
 	dir := filepath.Join(t.TempDir(), "realm")
 	r, err := integration.Up(t.Context(), dir, integration.Options{
 		Kpopd: kpopdProgram(t), Spool: integration.SpoolCyrus, ImapdConf: imapdConf,
-		ExtraTOML: "failure_delay = \"1ms\"\n",
+		ExtraTOML: "failure_delay = \"1ms\"\n[lmtp]\nlisten = \"" + dir + "/lmtp\"\n",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -171,7 +171,10 @@ func (x *race) run(t *testing.T) {
 		})
 	}
 	for user, book := range x.books {
-		loop(func(i int) error { return x.lmtpClient(user, book, i) })
+		loop(func(i int) error { return x.lmtpClient("tcp", x.realm.Cyrus.LMTP, user, fmt.Sprintf("%s-%d", user, i)) })
+		loop(func(i int) error {
+			return x.lmtpClient("unix", x.realm.Path("lmtp"), user, fmt.Sprintf("%s-kpopd-%d", user, i))
+		})
 		loop(func(i int) error { return x.popClient(user, book, i) })
 		loop(func(i int) error { return x.popClient(user, book, i) })
 		loop(func(i int) error { return x.imapClient(user, book, i) })
@@ -192,15 +195,16 @@ func (x *race) tool(ctx context.Context, name string, args ...string) error {
 	return err
 }
 
-// lmtpClient delivers some messages in one session.
-func (x *race) lmtpClient(user string, book *ledger, round int) error {
-	c, err := lmtpLogin(x.realm)
+// lmtpClient delivers some messages in one session, to Cyrus's lmtpd or to kpopd.
+func (x *race) lmtpClient(network, address, user, name string) error {
+	c, err := lmtpAt(network, address)
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // all has been answered
+	book := x.books[user]
 	for i := 0; i < 20 && x.running(); i++ {
-		subject := fmt.Sprintf("%s-%d-%d", user, round, i)
+		subject := fmt.Sprintf("%s-%d", name, i)
 		book.note(book.sent, false, subject)
 		if err := c.deliver(user, "From: a@client.test\r\nSubject: "+subject+"\r\n\r\n"+body(subject)); err != nil {
 			return err
