@@ -3,10 +3,8 @@ package password_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/keytab"
 
 	"github.com/kpopd/kpopd/auth"
+	"github.com/kpopd/kpopd/auth/authtest"
 	"github.com/kpopd/kpopd/auth/password"
 )
 
@@ -187,26 +186,6 @@ func TestCheckTransports(t *testing.T) {
 	}
 }
 
-// silent takes connections and says nothing.
-func silent(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() }()
-		}
-	}()
-	return l.Addr().String()
-}
-
 func TestCheckFailover(t *testing.T) {
 	t.Parallel()
 	keys := keysOf(t, "ours", 18)
@@ -214,7 +193,7 @@ func TestCheckFailover(t *testing.T) {
 	ill := &fakeKDC{t: t, failure: errorcode.KDC_ERR_SVC_UNAVAILABLE}
 	garbage := &fakeKDC{t: t, raw: []byte("HTTP/1.0 200 OK\r\n")}
 	address, illAt, garbageAt := good.listen(), ill.listen(), garbage.listen()
-	k := checker(t, keys, "127.0.0.1:1", illAt, garbageAt, silent(t), address)
+	k := checker(t, keys, "127.0.0.1:1", illAt, garbageAt, authtest.Says(t, ""), address)
 	began := time.Now()
 	id, err := attempt(t, k, "alice", sesame)
 	if err != nil || !strings.Contains(fmt.Sprint(id.Detail), "tcp/"+address) {
@@ -293,7 +272,7 @@ func TestCheckDNS(t *testing.T) {
 func TestCheckTimeout(t *testing.T) {
 	t.Parallel()
 	keys := keysOf(t, "ours", 18)
-	k := checker(t, keys, silent(t), silent(t), silent(t))
+	k := checker(t, keys, authtest.Says(t, ""), authtest.Says(t, ""), authtest.Says(t, ""))
 	k.Timeout = 100 * time.Millisecond
 	began := time.Now()
 	if _, err := attempt(t, k, "alice", sesame); !errors.Is(err, auth.ErrTemporary) || time.Since(began) > 2*time.Second {
@@ -321,22 +300,7 @@ func TestCheckTimeout(t *testing.T) {
 // TestCheckBoundsReplies: a KDC that announces 4 GiB gets no memory.
 func TestCheckBoundsReplies(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write(binary.BigEndian.AppendUint32(nil, 0xffffffff))
-			_ = c.Close()
-		}
-	}()
-	_, err = attempt(t, checker(t, keysOf(t, "ours", 18), l.Addr().String()), "alice", sesame)
+	_, err := attempt(t, checker(t, keysOf(t, "ours", 18), authtest.Says(t, "\xff\xff\xff\xff")), "alice", sesame)
 	if !errors.Is(err, auth.ErrTemporary) || !strings.Contains(err.Error(), "4294967295 octets") {
 		t.Errorf("got %v", err)
 	}

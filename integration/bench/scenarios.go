@@ -325,46 +325,29 @@ func (f transfer) units(lengths []int, sessions int) float64 {
 	return float64(octets*sessions) / 1e6
 }
 
-// listings are sessions that ask for everything but messages. One comes before the
-// clock runs.
+// listings are sessions that ask for everything but messages.
 func listings(of maildrops, n int) func(*trial) error {
-	return func(t *trial) error {
-		g := of(&t.w.corpus)
-		ready, err := proofs(t.w.tickets[g.name], n, true)
-		if err != nil {
-			return err
-		}
-		if err := t.w.visit(t.server, *g, t.w.tickets[g.name][0], false); err != nil {
-			return err
-		}
-		if err := t.start(); err != nil {
-			return err
-		}
-		for _, p := range ready {
-			began := time.Now()
-			c, err := t.w.enter(t.server, p, false, 256<<10)
-			if err != nil {
+	return glances(of, n, 256<<10, func(c *session, messages int) error {
+		for _, listing := range []string{"LIST", "UIDL"} {
+			if err := c.send(listing + "\r\n"); err != nil {
 				return err
 			}
-			for _, listing := range []string{"LIST", "UIDL"} {
-				if err := c.send(listing + "\r\n"); err != nil {
-					return err
-				}
-				if n, err := c.lines(); err != nil || n != g.count {
-					return fmt.Errorf("bench: %s has %d lines, %w", listing, n, err)
-				}
-			}
-			if err := t.finish(c, began); err != nil {
-				return err
+			if n, err := c.lines(); err != nil || n != messages {
+				return fmt.Errorf("bench: %s has %d lines, %w", listing, n, err)
 			}
 		}
-		return t.stop(float64(n))
-	}
+		return nil
+	})
 }
 
-// looks are sessions that ask for STAT only, on a large maildrop. One that asks for
-// more comes before the clock runs.
+// looks are sessions that ask for STAT only.
 func looks(of maildrops, n int) func(*trial) error {
+	return glances(of, n, 4<<10, func(*session, int) error { return nil })
+}
+
+// glances are n sessions, one after another, each of STAT and what asks. One that
+// retrieves comes before the clock runs.
+func glances(of maildrops, n, buffer int, asks func(c *session, messages int) error) func(*trial) error {
 	return func(t *trial) error {
 		g := of(&t.w.corpus)
 		ready, err := proofs(t.w.tickets[g.name], n, true)
@@ -379,8 +362,11 @@ func looks(of maildrops, n int) func(*trial) error {
 		}
 		for _, p := range ready {
 			began := time.Now()
-			c, err := t.w.enter(t.server, p, false, 4<<10)
+			c, err := t.w.enter(t.server, p, false, buffer)
 			if err != nil {
+				return err
+			}
+			if err := asks(c, g.count); err != nil {
 				return err
 			}
 			if err := t.finish(c, began); err != nil {

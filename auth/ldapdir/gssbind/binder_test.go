@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,33 +12,10 @@ import (
 	"github.com/jcmturner/gokrb5/v8/config"
 	"github.com/jcmturner/gokrb5/v8/keytab"
 
+	"github.com/kpopd/kpopd/auth/authtest"
 	"github.com/kpopd/kpopd/auth/kdc"
 	"github.com/kpopd/kpopd/auth/ldapdir/gssbind"
 )
-
-// forged gives the address of who says the same to everybody and then nothing more.
-func forged(t *testing.T, says string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.WriteString(c, says)
-				_, _ = io.Copy(io.Discard, c) // until the client goes
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
 
 // TestForgedKDC: who answers in the KDC's place gets no memory and no time.
 func TestForgedKDC(t *testing.T) {
@@ -58,7 +33,7 @@ func TestForgedKDC(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			address := forged(t, c.says)
+			address := authtest.Says(t, c.says)
 			b := gssbind.New(gssbind.Options{
 				Principal: "pop/mail.r.test", Keytab: func() *keytab.Keytab { return keys },
 				Realm: &kdc.Realm{Name: "R.TEST", Config: func() *config.Config {
