@@ -89,10 +89,11 @@ func body(subject string) string {
 
 // A race is one of everybody against everybody.
 type race struct {
-	realm *integration.Realm
-	until time.Time
-	books map[string]*ledger // by user
-	fail  chan error
+	realm   *integration.Realm
+	through bool // kpopd removes by Cyrus's IMAP server, and takes no mail in
+	until   time.Time
+	books   map[string]*ledger // by user
+	fail    chan error
 }
 
 // running is true until the time is over; on a slow machine until enough has
@@ -125,10 +126,20 @@ func (x *race) failed(format string, args ...any) {
 // reconstructs while kpopd's clients retrieve and delete, all on the same
 // maildrops. Afterwards every message is where the ledger says.
 func TestRaceBesideCyrus(t *testing.T) {
-	for _, mode := range []string{"delayed", "immediate"} {
-		t.Run(mode, func(t *testing.T) {
-			r := besideCyrus(t, "expunge_mode: "+mode+"\nstatuscache: yes\nsync_log: yes\n")
-			x := &race{realm: r, until: time.Now().Add(*raceTime), fail: make(chan error, 20), books: map[string]*ledger{}}
+	for name, mode := range map[string]struct {
+		conf    string
+		through bool
+	}{
+		"delayed":       {"expunge_mode: delayed\n", false},
+		"immediate":     {"expunge_mode: immediate\n", false},
+		"conversations": {"expunge_mode: delayed\nconversations: yes\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := besideCyrus(t, mode.conf+"statuscache: yes\nsync_log: yes\n")
+			if mode.through {
+				throughIMAP(t, r, r.Cyrus.IMAP)
+			}
+			x := &race{realm: r, through: mode.through, until: time.Now().Add(*raceTime), fail: make(chan error, 20), books: map[string]*ledger{}}
 			for _, user := range []string{"alice", "bob"} {
 				x.books[user] = newLedger()
 				setQuota(t, r, user)
@@ -172,14 +183,18 @@ func (x *race) run(t *testing.T) {
 	}
 	for user, book := range x.books {
 		loop(func(i int) error { return x.lmtpClient("tcp", x.realm.Cyrus.LMTP, user, fmt.Sprintf("%s-%d", user, i)) })
-		loop(func(i int) error {
-			return x.lmtpClient("unix", x.realm.Path("lmtp"), user, fmt.Sprintf("%s-kpopd-%d", user, i))
-		})
+		if !x.through {
+			loop(func(i int) error {
+				return x.lmtpClient("unix", x.realm.Path("lmtp"), user, fmt.Sprintf("%s-kpopd-%d", user, i))
+			})
+		}
 		loop(func(i int) error { return x.popClient(user, book, i) })
 		loop(func(i int) error { return x.popClient(user, book, i) })
 		loop(func(i int) error { return x.imapClient(user, book, i) })
 	}
-	loop(func(i int) error { return x.append(ctx, "alice", i) })
+	if !x.through {
+		loop(func(i int) error { return x.append(ctx, "alice", i) })
+	}
 	loop(func(int) error { return x.tool(ctx, "cyr_expire", "-E", "1", "-X", "0") })
 	loop(func(int) error { return x.tool(ctx, "reconstruct", "user.alice", "user.bob") })
 	group.Wait()
