@@ -57,8 +57,8 @@ thunderbird: deps build
 	go test -tags integration -count=1 -timeout 2h -v -run 'TestClientMatrix/Thunderbird' ./integration -thunderbird 10
 
 # Everybody against everybody on one spool beside a live Cyrus, a minute in each
-# mode of expunging and with conversations; then a QUIT cut off at each of its system calls. make test has
-# a short form of both.
+# mode of expunging and with conversations; then a QUIT cut off at each of its system
+# calls. make test has a short form of both.
 race-cyrus: deps build
 	go test -race -tags integration -timeout 30m -count=1 -v -run 'BesideCyrus' ./integration -args -race-time=60s
 	go test -tags integration -timeout 30m -count=1 -v -run 'QuitCutOff|RemoveThroughCyrus' ./integration -args -every-fault
