@@ -139,7 +139,9 @@ func (c *conn) Write(b []byte) (int, error) {
 		}
 	}
 	if c.told > 0 {
-		c.told--
+		if bytes.HasSuffix(b, []byte("\n")) { // one that names a long recipient comes in two parts
+			c.told--
+		}
 		return len(b), nil
 	}
 	_, err := c.Conn.Write(reply(b, c.server.Limits.Message))
@@ -191,7 +193,7 @@ func reply(line []byte, limit int64) []byte {
 // one that it cannot parse.
 func chunkSize(line string) uint64 {
 	fields := strings.Fields(line)
-	if len(fields) < 2 || len(fields) > 3 || !strings.EqualFold(fields[0], "BDAT") || len(fields) == 3 && !strings.EqualFold(fields[2], "LAST") {
+	if len(fields) < 2 || len(fields) > 3 || !strings.EqualFold(fields[0], "BDAT") || line[len("BDAT")] != ' ' || len(fields) == 3 && !strings.EqualFold(fields[2], "LAST") {
 		return 0
 	}
 	n, err := strconv.ParseUint(fields[1], 10, 32)
@@ -201,12 +203,20 @@ func chunkSize(line string) uint64 {
 	return n
 }
 
+// errCutOff is the answer to a chunk that ends too soon. go-smtp would take io.EOF for
+// the chunk's own end, and the half of the last one for a message; after another error
+// it would tell the client never to come again.
+var errCutOff = &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 4, 2}, Message: "Connection lost within a chunk"}
+
 func (c *conn) readChunk(b []byte) (int, error) {
 	n, err := c.in.Read(b[:min(uint64(len(b)), c.left)])
 	if c.left -= uint64(n); c.left == 0 {
 		c.turn(inCommands)
+	} else if err != nil {
+		c.over = true
+		return n, errCutOff
 	}
-	return n, err
+	return n, nil
 }
 
 // A dataReader gives the message that follows DATA, without the dots that were put

@@ -273,6 +273,7 @@ func TestRefusals(t *testing.T) {
 		"two senders":   greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: MAIL FROM:<b@b.test>\nS: 503 5.5.1 .*\nC: RSET\nS: 250 .*\nC: MAIL FROM:<b@b.test>\nS: 250 .*",
 		"no domain":     greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice>\nS: 250 2.0.0 .*<alice> .*\nC: DATA\nS: 354 .*\nC: .\nS: 250 2.0.0 <alice> .*",
 		"no such verb":  greeting + "C: XFOO\nS: 500 5.5.2 .*",
+		"no chunk":      greeting + "C: BDAT\t100000\nS: 501 .*\nC: " + strings.Repeat("x", 10000) + "\nS: 500 5.4.0 .*",
 		"long command":  greeting + "C: MAIL FROM:<" + strings.Repeat("a", 10000) + "@b.test>\nS: 500 5.4.0 .*",
 		"not an adress": greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice\nS: 501 .*",
 	} {
@@ -397,6 +398,68 @@ func TestBrokenOff(t *testing.T) {
 	if got := s.Messages("alice"); len(got) != 0 {
 		t.Errorf("%q", got)
 	}
+}
+
+// TestCutAnywhere: a message counts when its last octet has come, by DATA and by BDAT;
+// what breaks off before is not answered for good.
+func TestCutAnywhere(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s})
+	const text = "X: y\r\n\r\n.\r\n"
+	for _, message := range []string{
+		"DATA\r\n" + strings.ReplaceAll(text, "\r\n.", "\r\n..") + ".\r\n",
+		fmt.Sprintf("BDAT %d LAST\r\n%s", len(text), text),
+		fmt.Sprintf("BDAT 5\r\n%sBDAT %d LAST\r\n%s", text[:5], len(text)-5, text[5:]),
+		fmt.Sprintf("BDAT %d\r\n%sBDAT 0 LAST\r\n", len(text), text),
+	} {
+		for cut := range len(message) + 1 {
+			before := len(s.Messages("alice"))
+			c := dial(t, network, address)
+			c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\n")
+			c.send(message[:cut])
+			if err := c.Conn.(*net.UnixConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			answers, err := io.ReadAll(c.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken := len(s.Messages("alice")) - before
+			if whole := cut == len(message); whole != (taken == 1) || whole != bytes.Contains(answers, []byte("> OK: queued\r\n")) {
+				t.Errorf("%q: %d messages, answered %q", message[:cut], taken, answers)
+			}
+			if bytes.HasPrefix(answers, []byte("5")) || bytes.Contains(answers, []byte("\n5")) {
+				t.Errorf("%q: answered %q", message[:cut], answers)
+			}
+		}
+	}
+}
+
+// TestSilenceWithinChunk: so does a client that sends no more.
+func TestSilenceWithinChunk(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s, Limits: lmtp.Limits{Timeout: 500 * time.Millisecond}})
+	c := dial(t, network, address)
+	c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: BDAT 100 LAST\nC: Subject: half\nS: 421 4.4.2 .*\n")
+	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection goes on: %v", err)
+	}
+	if got := s.Messages("alice"); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestLongRecipient: an answer that fits no buffer is one answer all the same.
+func TestLongRecipient(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	long := "alice+" + strings.Repeat("x", 4060)
+	s.Put(long)
+	network, address := serve(t, &lmtp.Server{Store: s})
+	dial(t, network, address).play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<" + long + "@mail.test>\nS: 250 .*\n" +
+		"C: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\nC: .\nS: 250 .*\nS: 250 .*\nC: VRFY x\nS: 252 .*\n")
 }
 
 // TestPanic: a slip in the store costs one message a temporary answer.
