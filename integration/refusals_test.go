@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kpopd/kpopd/integration"
 	"github.com/kpopd/kpopd/integration/player"
 )
 
@@ -148,6 +149,8 @@ func TestConfigFaults(t *testing.T) {
 		{"typo", "keytab =", "keytap =", "keytap"},
 		{"bad protocol", `"pop3s"`, `"pop4s"`, "listen.pop3s.protocol"},
 		{"no keytab", "server.keytab", "none.keytab", "none.keytab"},
+		{"no such user", `user = "root"`, `user = "nosuch"`, "nosuch"},
+		{"no LDAP password", "kpopd.pw", "none.pw", "ldap.password_file"},
 		{"loose keytab", realm.Path("server.keytab"), loose, "chmod 600"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -161,6 +164,14 @@ func TestConfigFaults(t *testing.T) {
 			}
 		})
 	}
+	t.Run("another service", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "kpopd.toml")
+		write(t, file, strings.Replace(string(good), `service = "pop/`, `service = "mail/`, 1))
+		out, err := exec.CommandContext(t.Context(), realm.Kpopd, "check", "--config", file).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "no key of our own service") || !strings.Contains(string(out), "mail/"+integration.Host+"@") {
+			t.Errorf("kpopd check: %v, %s", err, out)
+		}
+	})
 	t.Run("port in use", func(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), realm.Kpopd, "serve", "--config", realm.Path("kpopd.toml")).CombinedOutput()
 		if err == nil {

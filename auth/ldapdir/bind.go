@@ -29,6 +29,12 @@ func Simple(dn, passwordFile string) Bind {
 	}
 }
 
+// CheckSecret tells why Simple cannot use a password file as it is now.
+func CheckSecret(passwordFile string) error {
+	_, err := readSecret(passwordFile)
+	return err
+}
+
 // External binds by SASL EXTERNAL (RFC 4513 section 5.2.3): over ldapi the
 // server knows our user id.
 func External() Bind {

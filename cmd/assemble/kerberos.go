@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/kpopd/kpopd/auth/krb5"
 	"github.com/kpopd/kpopd/cmd/config"
@@ -39,6 +40,7 @@ func (d *Daemon) kerberos() error {
 	if err := d.openKeytab(KeytabPath(d.Config, d.Profile)); err != nil {
 		return err
 	}
+	d.lookForOwnKey()
 	d.Acceptor = &krb5.Acceptor{
 		Keys: d.Keytab.Current, Services: k.Services, Realms: k.TrustedRealms, Skew: k.ClockSkew,
 		CheckAddresses: k.CheckAddresses, Rand: rand.Reader, Log: d.Log, Panicked: d.hooks.Panicked,
@@ -83,6 +85,18 @@ func (d *Daemon) service() string {
 		return s
 	}
 	return "pop/" + d.Config.Hostname
+}
+
+// lookForOwnKey tells of a keytab without the service's key, which may still come.
+func (d *Daemon) lookForOwnKey() {
+	if d.Config.Password.Check == "none" && (d.Config.Identity.Directory != "ldap" || d.Config.LDAP.Bind != "gssapi") {
+		return
+	}
+	own := d.service() + "@" + d.Profile.DefaultRealm()
+	if !slices.ContainsFunc(d.Keytab.Keys(), func(k krb5conf.Key) bool { return k.Principal == own }) {
+		d.Log.Warn("the keytab has no key of our own service, which password.service names: passwords cannot be checked, nor LDAP be bound by GSSAPI",
+			"principal", own, "keytab", d.Keytab.Path())
+	}
 }
 
 // OpenJournal gives the acceptor the replay cache that outlives a restart.

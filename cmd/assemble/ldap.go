@@ -19,6 +19,11 @@ func (d *Daemon) NewLDAP() (*ldapdir.Directory, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Bind == "simple" {
+		if err := ldapdir.CheckSecret(c.PasswordFile); err != nil {
+			return nil, fmt.Errorf("ldap.password_file: %w; kpopd's user must be able to read it, and nobody else", err)
+		}
+	}
 	a := c.Attributes
 	return ldapdir.New(ldapdir.Options{
 		Connect: ldapdir.Connect{

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
+	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/viper"
 )
 
@@ -109,7 +110,7 @@ func Load(file string) (*Config, error) {
 	var c Config
 	c.setDefaults(v)
 	if err := v.ReadInConfig(); err != nil {
-		return nil, fmt.Errorf("config %s: %w", file, err)
+		return nil, fmt.Errorf("config %s: %w", at(file, err), err)
 	}
 	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true; d.WeaklyTypedInput = false }
 	if err := v.Unmarshal(&c, strict); err != nil {
@@ -119,6 +120,16 @@ func Load(file string) (*Config, error) {
 		return nil, fmt.Errorf("config %s:\n  %s", file, strings.Join(faults, "\n  "))
 	}
 	return &c, nil
+}
+
+// at is the file, with the line and column of what is no TOML in it.
+func at(file string, err error) string {
+	var broken *toml.DecodeError
+	if !errors.As(err, &broken) {
+		return file
+	}
+	row, column := broken.Position()
+	return fmt.Sprintf("%s:%d:%d", file, row, column)
 }
 
 // ControlSocket gives the control socket that file names, whatever else is wrong
@@ -134,7 +145,7 @@ func ControlSocket(file string) (string, error) {
 	c.setDefaults(v)
 	err := v.ReadInConfig()
 	if err != nil {
-		err = fmt.Errorf("config %s: %w", file, err)
+		err = fmt.Errorf("config %s: %w", at(file, err), err)
 	}
 	var unparsed viper.ConfigParseError
 	if err != nil && !errors.As(err, &unparsed) {

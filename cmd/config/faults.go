@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -38,7 +39,13 @@ func (f *faults) absolute(key, path string, required bool) {
 	f.need(filepath.IsAbs(path), key, fmt.Sprintf("%q must be an absolute path", path))
 }
 
+// isPort takes a number up to 65535, or a name of /etc/services.
+func isPort(text string) bool {
+	_, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", text)
+	return text != "" && err == nil
+}
+
 func (f *faults) hostPort(key, address string) {
 	host, port, err := net.SplitHostPort(address)
-	f.need(err == nil && host != "" && port != "", key, fmt.Sprintf("%q is not host:port", address))
+	f.need(err == nil && host != "" && isPort(port), key, fmt.Sprintf("%q is not host:port", address))
 }

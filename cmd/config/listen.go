@@ -53,15 +53,26 @@ func (Listeners) defaults() map[string]any { return nil }
 
 func (ls Listeners) check(f *faults, whole *Config) {
 	f.need(len(ls) > 0, "listen", "no listener; add a [listen.NAME] section with address and protocol")
+	taken := map[string]string{}
 	for _, name := range ls.Names() {
-		ls[name].check(f, "listen."+name, whole.TLS.Certificate != "")
+		key, l := "listen."+name, ls[name]
+		l.check(f, key, whole.TLS.Certificate != "")
+		if other, twice := taken[l.Address]; twice && !l.anyPort() {
+			f.add(key+".address", fmt.Sprintf("%q is listen.%s's already", l.Address, other))
+		}
+		taken[l.Address] = name
 	}
 }
 
+// anyPort says whether the system chooses a port.
+func (l Listener) anyPort() bool {
+	_, port, _ := net.SplitHostPort(l.Address) // a fault of its own
+	return port == "0"
+}
+
 func (l Listener) check(f *faults, key string, certified bool) {
-	if _, _, err := net.SplitHostPort(l.Address); err != nil {
-		f.add(key+".address", fmt.Sprintf("%q is not host:port or :port", l.Address))
-	}
+	_, port, err := net.SplitHostPort(l.Address)
+	f.need(err == nil && isPort(port), key+".address", fmt.Sprintf("%q is not host:port or :port", l.Address))
 	f.oneOf(key+".protocol", l.Protocol, "pop3", "pop3s", "kpop")
 	f.oneOf(key+".channel_binding", cmp.Or(l.ChannelBinding, "ignore"), "ignore", "when_present", "require")
 	f.need(l.Protocol != "pop3s" || certified, key, "pop3s needs [tls] certificate and key")

@@ -44,10 +44,16 @@ func Drop(name string) error {
 	return nil
 }
 
+// Known tells what to do about a name that the system does not know.
+func Known(name string) error {
+	_, err := lookup(name)
+	return err
+}
+
 func lookup(name string) (*user.User, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return nil, fmt.Errorf("user: %w; name the spool's owner, cyrus on Debian", err)
+		return nil, fmt.Errorf("%w; name the spool's owner, cyrus on Debian", err) // it says user
 	}
 	return u, nil
 }

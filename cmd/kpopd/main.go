@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kpopd/kpopd/cmd/assemble"
 	"github.com/kpopd/kpopd/cmd/config"
+	"github.com/kpopd/kpopd/cmd/confine"
 )
 
 // version is set by the linker.
@@ -37,6 +39,9 @@ func command() *cobra.Command {
 	root.AddCommand(
 		withConfig("serve", "serve until SIGTERM; SIGHUP reads the configuration again", serve),
 		withConfig("check", "say what is wrong with the configuration", func(_ context.Context, _ string, c *config.Config) error {
+			if err := confine.Known(cmp.Or(c.User, "root")); err != nil {
+				return err
+			}
 			if _, err := assemble.Build(c, assemble.NewLogger(c.Log)); err != nil {
 				return err
 			}
