@@ -19,13 +19,13 @@ func broken() []row {
 	const reads = "read,pread64,preadv,preadv2,sendfile,copy_file_range,splice"
 	return []row{
 		{"EIO where a message is read", func(t *testing.T) {
-			defer traced(t, reads, "EIO", file(t, "alice", 3))()
+			defer traced(t, reads, "error=EIO", file(t, "alice", 3))()
 			p := player.Login(t, realm, "alice")
 			p.Play("C: RETR 3\nS: -ERR [SYS/\nC: TOP 3 0\nS: -ERR [SYS/\nC: RETR 2\nS: +OK\nS: ...\nC: STAT\nS: +OK 6\nC: DELE 1\nS: +OK\nC: RSET\nS: +OK\nC: QUIT\nS: +OK\n")
 			player.Logged(t, realm, "message cannot be read", "input/output error")
 		}, all},
 		{"EIO where a large message is read", func(t *testing.T) {
-			defer traced(t, reads, "EIO", file(t, "alice", 4))()
+			defer traced(t, reads, "error=EIO", file(t, "alice", 4))()
 			p := player.Login(t, realm, "alice")
 			p.Play("C: DELE 1\nS: +OK\n")
 			p.Send("RETR 4\r\n")
@@ -35,14 +35,19 @@ func broken() []row {
 			player.Logged(t, realm, "message c", "input/output error")
 		}, all},
 		{"EIO where the index is read", func(t *testing.T) {
-			defer traced(t, reads, "EIO", filepath.Join(filepath.Dir(file(t, "alice", 1)), "cyrus.index"))()
+			defer traced(t, reads, "error=EIO", filepath.Join(filepath.Dir(file(t, "alice", 1)), "cyrus.index"))()
 			refused(t, "alice", "-ERR [SYS/")
 			player.Logged(t, realm, "cyrus.index", "input/output error")
 			player.Login(t, realm, "bob").Play("C: QUIT\nS: +OK\n")
 		}, all},
+		{"preadv2 that reads nothing, as that of Linux 5.10", func(t *testing.T) {
+			path := file(t, "alice", 3)
+			defer traced(t, "preadv2", "retval=0", path, filepath.Join(filepath.Dir(path), "cyrus.index"))()
+			player.Login(t, realm, "alice").Play("C: STAT\nS: +OK 6\nC: RETR 3\nS: +OK\nS: ...\nC: QUIT\nS: +OK\n")
+		}, all},
 		{"message file of another owner", func(t *testing.T) {
 			path := file(t, "alice", 3)
-			defer traced(t, "openat,openat2", "EACCES", path, filepath.Base(path))()
+			defer traced(t, "openat,openat2", "error=EACCES", path, filepath.Base(path))()
 			p := player.Login(t, realm, "alice")
 			p.Play("C: RETR 3\nS: -ERR [SYS/\nC: TOP 3 0\nS: -ERR [SYS/\nC: RETR 2\nS: +OK\nS: ...\nC: STAT\nS: +OK 6\nC: QUIT\nS: +OK\n")
 			player.Logged(t, realm, "message cannot be read", "permission denied")
@@ -50,13 +55,13 @@ func broken() []row {
 	}
 }
 
-// traced starts the daemon anew with an error in those of its system calls that
+// traced starts the daemon anew with a fault, of strace's "inject", in those of its system calls that
 // have to do with the paths, until mend is called.
 func traced(t *testing.T, calls, fault string, paths ...string) (mend func()) {
 	t.Helper()
 	plain := realm.Kpopd
 	script := "#!/bin/sh\nexec strace -D -f -qq -e signal=none -o " + realm.Path("strace.out") +
-		" -e trace=" + calls + " -e inject=" + calls + ":error=" + fault
+		" -e trace=" + calls + " -e inject=" + calls + ":" + fault
 	for _, path := range paths {
 		script += " -P '" + path + "'"
 	}

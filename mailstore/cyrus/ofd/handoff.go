@@ -62,9 +62,14 @@ func Pread(fd int, b []byte, at int64) (int, error) {
 	n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&into)), 1, uintptr(at), 0, unix.RWF_NOWAIT) // #nosec G103 -- as package unix does
 	switch errno {
 	case 0:
-		return int(n), nil
+		if n > 0 {
+			return int(n), nil
+		}
+		// The end of the file, or what Linux 5.9 and 5.10 say of what is not in memory
+		// (preadv2(2), BUGS).
+		return unix.Pread(fd, b, at)
 	case unix.EAGAIN:
-		return waiting(unix.SYS_PREAD64, uintptr(fd), unsafe.Pointer(&b[0]), uintptr(len(b)), uintptr(at)) // #nosec G103 -- as package unix does
+		return waiting(unix.SYS_PREADV, uintptr(fd), unsafe.Pointer(&into), 1, uintptr(at)) // #nosec G103 -- as package unix does
 	case unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM: // a file system or a filter that does not know it
 		return unix.Pread(fd, b, at)
 	}
