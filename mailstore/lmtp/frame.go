@@ -41,10 +41,12 @@ type conn struct {
 	net.Conn
 	server *Server
 	in     *bufio.Reader
-	line   []byte // of the command that was read last, what is still to be given
-	asked  bool   // DATA was read; the answer says whether a message comes
-	told   int    // recipients that have their answers, which go-smtp is still to give
-	over   bool   // nothing more is read
+	line   []byte        // of the command that was read last, what is still to be given
+	asked  bool          // DATA was read; the answer says whether a message comes
+	chunk  bool          // BDAT was read; the answer says whether a message is on its way
+	told   int           // recipients that have their answers, which go-smtp is still to give
+	over   bool          // nothing more is read
+	begun  chan struct{} // closed by the Data of a message that comes by BDAT; nil: none does
 
 	mode mode   // under crowd.mu
 	dot  dotEnd // of inData
@@ -121,6 +123,10 @@ func (c *conn) readCommand() error {
 	case "DATA":
 		c.asked = true
 	case "BDAT":
+		c.chunk = true
+		if c.begun == nil {
+			c.begun = make(chan struct{})
+		}
 		if c.left = chunkSize(string(line)); c.left > 0 {
 			c.turn(inChunk)
 		}
@@ -138,6 +144,12 @@ func (c *conn) Write(b []byte) (int, error) {
 			c.turn(inData)
 		}
 	}
+	if c.chunk {
+		c.chunk = false
+		if isMidway(b) {
+			<-c.begun
+		}
+	}
 	if c.told > 0 {
 		if bytes.HasSuffix(b, []byte("\n")) { // one that names a long recipient comes in two parts
 			c.told--
@@ -149,6 +161,13 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// isMidway tells of an answer that go-smtp gives while a message comes by BDAT, after it
+// has started a goroutine for Data. That must not find the session gone: an empty chunk
+// and QUIT, or a chunk of which nothing comes, would be a panic.
+func isMidway(line []byte) bool {
+	return bytes.HasPrefix(line, []byte("250 2.0.0 Continue")) || bytes.HasPrefix(line, []byte("421 4.4.2 "+errCutOff.Message))
 }
 
 // tell gives a recipient of a message its answer (RFC 2033 section 4.2), ahead of
@@ -228,6 +247,7 @@ type dataReader struct{ *conn }
 // message is what comes after DATA; with BDAT go-smtp has it in a pipe.
 func (c *conn) message(r io.Reader) io.Reader {
 	if _, chunks := r.(*io.PipeReader); chunks {
+		close(c.begun)
 		return r
 	}
 	return dataReader{c}

@@ -436,6 +436,33 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
+// TestNothingOfChunk: a message that ends before any octet of it has come is no fault
+// of ours, nor one that is begun anew.
+func TestNothingOfChunk(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	network, address := serve(t, &lmtp.Server{Store: s, Panicked: func(value any, stack []byte) { t.Errorf("%v\n%s", value, stack) }})
+	for _, text := range []string{
+		"BDAT 0\r\nQUIT\r\n", "BDAT 0\r\n", "BDAT 5\r\n", "BDAT 5 LAST\r\n", "BDAT 0\r\nLHLO y\r\n",
+		"BDAT 0\r\nRSET\r\nMAIL FROM:<b@b.test>\r\nRCPT TO:<bob>\r\nBDAT 0\r\nBDAT 4 LAST\r\nx\r\n\r\nQUIT\r\n",
+	} {
+		for range 10 {
+			c := dial(t, network, address)
+			c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: RCPT TO:<alice@mail.test>\nS: 250 .*\n")
+			c.send(text)
+			if err := c.Conn.(*net.UnixConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(c.r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if a, b := len(s.Messages("alice")), len(s.Messages("bob")); a != 0 || b != 10 {
+		t.Errorf("%d and %d messages", a, b)
+	}
+}
+
 // TestSilenceWithinChunk: so does a client that sends no more.
 func TestSilenceWithinChunk(t *testing.T) {
 	t.Parallel()

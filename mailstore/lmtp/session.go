@@ -160,6 +160,7 @@ func (s *session) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.envelope = envelope{}
+	s.conn.begun = nil
 }
 
 // Logout implements smtp.Session.
