@@ -5,7 +5,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
 
+	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/kpopd/kpopd/auth"
@@ -242,10 +244,24 @@ func (r *Rules) complete(ctx context.Context, p person, trace Trace) (person, er
 // is another name of the account, which the filter knows.
 func (r *Rules) exact(name string, found Entry, trace Trace) error {
 	if r.FoldCase || found.User == "" || slices.Contains(found.Aliases, name) || norm.NFC.String(found.User) == norm.NFC.String(name) ||
-		!strings.EqualFold(norm.NFKC.String(found.User), norm.NFKC.String(name)) {
+		skeleton(found.User) != skeleton(name) {
 		return nil
 	}
 	trace.Add("directory", "%s is spelled %s in entry %s: somebody else, unless identity.fold_case says otherwise", quote(name), quote(found.User), quote(found.ID))
 	return Refuse(NoEntry, "%s is spelled %s in entry %s; set identity.fold_case where the KDC does not tell them apart, as Active Directory's does not",
 		quote(name), quote(found.User), quote(found.ID))
+}
+
+// skeleton is what is left of a name that some directory may take for another: RFC
+// 4518 section 2.2 folds U+00DF to ss and throws variation selectors away, slapd
+// folds U+0130 to a bare i, others fold upwards or do not look at accents.
+// Too much is folded rather than too little: it finds out who is refused.
+func skeleton(name string) string {
+	folded := norm.NFKD.String(cases.Fold().String(strings.ToUpper(norm.NFKD.String(name))))
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Mn, r) {
+			return -1
+		}
+		return r
+	}, folded)
 }

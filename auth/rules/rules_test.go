@@ -325,6 +325,43 @@ func TestSpelling(t *testing.T) {
 	judge(t, r, []decision{{"ALICE@REALM.TEST", "", "alice"}, {"Alice@REALM.TEST", "Alice", "alice"}})
 }
 
+// found is a source whose filter finds its one entry by any user's name.
+type found rules.Entry
+
+func (f found) Find(_ context.Context, q rules.Query, _ rules.Trace) (rules.Entry, error) {
+	if q.User == "" {
+		return rules.Entry{}, rules.Refuse(rules.NoEntry, "none")
+	}
+	return rules.Entry(f), nil
+}
+
+// TestSpellingOfOtherScripts: what directories fold beyond the case of letters is
+// somebody else too, and what differs in its letters is another name of the account.
+func TestSpellingOfOtherScripts(t *testing.T) {
+	t.Parallel()
+	for user, others := range map[string][]string{
+		"alice": {
+			"al\u0130ce",                 // slapd has i for it
+			"al\u0131ce",                 // upper case is I
+			"\u00e1lice",                 // Active Directory does not look at accents
+			"alice\u034f", "ali\ufe00ce", // RFC 4518 section 2.2 maps them to nothing
+			"\uff41lice", "\U0001d41alice",
+		},
+		"weiss":        {"wei\u00df", "wei\u1e9e", "wei\u017f\u017f"}, // RFC 3454 table B.2
+		"wei\u00df":    {"weiss", "WEISS"},
+		"kim":          {"\u212aim"}, // the sign of Kelvin
+		"\u03c3\u03b1": {"\u03a3\u03b1", "\u03c2\u03b1"},
+	} {
+		r := realm()
+		r.Source = found{ID: "1", User: user, Mailbox: "box"}
+		all := []decision{{user + "@REALM.TEST", "", "box"}, {"liddell@REALM.TEST", "", "box"}}
+		for _, o := range others {
+			all = append(all, decision{o + "@REALM.TEST", "", "refused no-entry"})
+		}
+		judge(t, r, all)
+	}
+}
+
 // TestLockedWithHosts: a locked account has no host name by which it is open.
 func TestLockedWithHosts(t *testing.T) {
 	t.Parallel()
