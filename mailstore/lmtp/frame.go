@@ -46,6 +46,7 @@ type conn struct {
 	chunk  bool          // BDAT was read; the answer says whether a message is on its way
 	told   int           // recipients that have their answers, which go-smtp is still to give
 	over   bool          // nothing more is read
+	mute   bool          // an answer could not be written: none is any more
 	begun  chan struct{} // closed by the Data of a message that comes by BDAT; nil: none does
 
 	mode mode   // under crowd.mu
@@ -156,6 +157,9 @@ func (c *conn) Write(b []byte) (int, error) {
 		}
 		return len(b), nil
 	}
+	if c.mute {
+		return 0, os.ErrDeadlineExceeded
+	}
 	_, err := c.Conn.Write(reply(b, c.server.Limits.Message))
 	if err != nil {
 		return 0, err
@@ -171,12 +175,17 @@ func isMidway(line []byte) bool {
 }
 
 // tell gives a recipient of a message its answer (RFC 2033 section 4.2), ahead of
-// go-smtp, which will write a line for each. A write that fails is found out by the
-// next reading.
+// go-smtp, which will write a line for each. One that does not go out is the last: the
+// client would take the next recipient's for it.
 func (c *conn) tell(recipient string, said error) {
 	c.told++
+	if c.mute {
+		return
+	}
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.server.Limits.Timeout)) // then Write fails as well
-	_, _ = c.Conn.Write(recipientLine(recipient, said))
+	if _, err := c.Conn.Write(recipientLine(recipient, said)); err != nil {
+		c.over, c.mute = true, true
+	}
 }
 
 // recipientLine is one line: what another server said in several is joined.

@@ -489,6 +489,40 @@ func TestLongRecipient(t *testing.T) {
 		"C: RCPT TO:<alice@mail.test>\nS: 250 .*\nC: DATA\nS: 354 .*\nC: .\nS: 250 .*\nS: 250 .*\nC: VRFY x\nS: 252 .*\n")
 }
 
+// TestSlowReader: after an answer that could not go out there is none any more, which
+// the client would take for that recipient's.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	server := &lmtp.Server{Store: s, Limits: lmtp.Limits{Timeout: 500 * time.Millisecond},
+		Recipient: func(context.Context, string) (string, error) { return "alice", nil }}
+	network, address := serve(t, server)
+	c := dial(t, network, address)
+	c.play(greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\n")
+	const recipients = 120
+	long := strings.Repeat("x", 4000)
+	for range recipients {
+		c.play("C: RCPT TO:<" + long + ">\nS: 250 .*\n")
+	}
+	c.play("C: DATA\nS: 354 .*\nC: .\n")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil { // the answers are more than a socket holds
+		t.Fatal(err)
+	}
+	answers, err := io.ReadAll(c.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := strings.Count(string(answers), "250 2.0.0 <"+long+"> OK: queued\r\n")
+	if rest := strings.ReplaceAll(string(answers), "250 2.0.0 <"+long+"> OK: queued\r\n", ""); strings.Contains(rest, "\n") || whole == recipients {
+		t.Errorf("%d answers and %q", whole, rest)
+	}
+	if there := len(s.Messages("alice")); there > whole+1 {
+		t.Errorf("%d messages, %d answers", there, whole)
+	}
+}
+
 // TestPanic: a slip in the store costs one message a temporary answer.
 func TestPanic(t *testing.T) {
 	t.Parallel()

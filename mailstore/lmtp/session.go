@@ -123,10 +123,11 @@ func takeRest(r io.Reader, err error) {
 	}
 }
 
-// attempt is deliver and its answer. After a fault the connection ends, and what
-// recipients are left are not tried.
+// attempt is deliver and its answer. After a fault, or an answer that did not go out,
+// the connection ends, and what recipients are left are not tried: they come again.
 func (s *session) attempt(m *held, e *envelope, to recipient) (said error) {
 	if s.conn.over {
+		s.log.Info("not delivered: the connection ends", "from", e.from, "to", to.address)
 		return errFault
 	}
 	defer func() {
