@@ -494,7 +494,7 @@ func TestLongRecipient(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	s := newStore()
-	server := &lmtp.Server{Store: s, Limits: lmtp.Limits{Timeout: 500 * time.Millisecond},
+	server := &lmtp.Server{Store: s, Limits: lmtp.Limits{Timeout: 2 * time.Second},
 		Recipient: func(context.Context, string) (string, error) { return "alice", nil }}
 	network, address := serve(t, server)
 	c := dial(t, network, address)
