@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -116,6 +117,7 @@ func TestAttributes(t *testing.T) {
 		return out
 	}
 	f.add("(uid=alice)", "uid=alice,dc=realm,dc=test", all)
+	f.add("(uid=al)", "uid=alice,dc=realm,dc=test", with("uid", "alice", "al", "ally"))
 	f.add("(uid=off)", "uid=off,dc=realm,dc=test", with("enabled", "FALSE"))
 	f.add("(uid=unset)", "uid=unset,dc=realm,dc=test", with("enabled"))
 	f.add("(uid=ad)", "uid=ad,dc=realm,dc=test", with("lock", "514"))
@@ -145,6 +147,9 @@ func TestAttributes(t *testing.T) {
 	}
 	if e, _ := d.Find(t.Context(), rules.Query{User: "far"}, nil); e.Host != "there.test" {
 		t.Errorf("far: %+v", e)
+	}
+	if e, _ := d.Find(t.Context(), rules.Query{User: "al"}, nil); e.User != "alice" || !slices.Equal(e.Names, []string{"al", "ally"}) {
+		t.Errorf("al: %+v", e)
 	}
 	for user, want := range map[string]string{"alice": "sesame", "dumb": "", "nobody": "", "*": ""} {
 		secret, err := d.Secret(t.Context(), user)

@@ -42,7 +42,9 @@ func (a Attributes) entry(found *ldap.Entry, base *ldap.DN, trace rules.Trace) (
 	if a.MailboxLocalPart {
 		entry.Mailbox, _, _ = strings.Cut(entry.Mailbox, "@")
 	}
-	entry.User = first(get(a.User))
+	if users := get(a.User); len(users) > 0 {
+		entry.User, entry.Names = users[0], users[1:]
+	}
 	entry.Locked = !a.enabled(get(a.Enabled)) || a.locked(get(a.Locked))
 	if entry.Host = first(get(a.Home)); strings.EqualFold(entry.Host, a.LocalHome) {
 		entry.Host = ""

@@ -23,6 +23,7 @@ type Query struct {
 type Entry struct {
 	ID      string   // what names the entry in its source: a DN, a file and line
 	User    string   // canonical user name; empty: the one that was asked for
+	Names   []string // what else it is found by as a user: a uid may have several values
 	Mailbox string   // name for mailstore.Store.Open; empty: none
 	Aliases []string // other names of the same account
 

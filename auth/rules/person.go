@@ -238,18 +238,44 @@ func (r *Rules) complete(ctx context.Context, p person, trace Trace) (person, er
 	return p, nil
 }
 
-// exact refuses an entry whose user has the name in another spelling: LDAP compares
+// exact refuses an entry that has the name in another spelling: LDAP compares
 // without regard to case and to the width of letters (RFC 4518 section 2), Kerberos
 // octet for octet, so that ALICE may be somebody else than alice. What differs in more
-// is another name of the account, which the filter knows.
+// from all that is known of the account is a name that the filter knows.
 func (r *Rules) exact(name string, found Entry, trace Trace) error {
-	if r.FoldCase || found.User == "" || slices.Contains(found.Aliases, name) || norm.NFC.String(found.User) == norm.NFC.String(name) ||
-		skeleton(found.User) != skeleton(name) {
+	if r.FoldCase || found.User == "" {
 		return nil
 	}
-	trace.Add("directory", "%s is spelled %s in entry %s: somebody else, unless identity.fold_case says otherwise", quote(name), quote(found.User), quote(found.ID))
+	spelled := found.spells(name)
+	if spelled == "" || norm.NFC.String(spelled) == norm.NFC.String(name) {
+		return nil
+	}
+	trace.Add("directory", "%s is spelled %s in entry %s: somebody else, unless identity.fold_case says otherwise", quote(name), quote(spelled), quote(found.ID))
 	return Refuse(NoEntry, "%s is spelled %s in entry %s; set identity.fold_case where the KDC does not tell them apart, as Active Directory's does not",
-		quote(name), quote(found.User), quote(found.ID))
+		quote(name), quote(spelled), quote(found.ID))
+}
+
+// spells gives the entry's own spelling of name, an equal one before others; empty
+// when it has none. What is before the at sign of an address comes last: a filter may
+// ask for it.
+func (e Entry) spells(name string) string {
+	names := slices.Concat([]string{e.User}, e.Names, e.Aliases)
+	var locals []string
+	for _, a := range e.Aliases {
+		if local, _, at := strings.Cut(a, "@"); at {
+			locals = append(locals, local)
+		}
+	}
+	equal := func(s string) bool { return norm.NFC.String(s) == norm.NFC.String(name) }
+	like := func(s string) bool { return skeleton(s) == skeleton(name) }
+	for _, list := range [][]string{names, locals} {
+		for _, test := range []func(string) bool{equal, like} {
+			if i := slices.IndexFunc(list, test); i >= 0 {
+				return list[i]
+			}
+		}
+	}
+	return ""
 }
 
 // skeleton is what is left of a name that some directory may take for another: RFC

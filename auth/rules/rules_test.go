@@ -296,8 +296,10 @@ type folding struct{ entries []rules.Entry }
 
 func (f folding) Find(_ context.Context, q rules.Query, _ rules.Trace) (rules.Entry, error) {
 	for _, e := range f.entries {
-		if strings.EqualFold(e.User, q.User) || slices.ContainsFunc(e.Aliases, func(a string) bool { return strings.EqualFold(a, q.User) }) {
-			return e, nil
+		for _, name := range slices.Concat([]string{e.User}, e.Names, e.Aliases) {
+			if strings.EqualFold(name, q.User) || strings.EqualFold(name, q.User+"@mail.test") {
+				return e, nil
+			}
 		}
 	}
 	return rules.Entry{}, rules.Refuse(rules.NoEntry, "none")
@@ -311,13 +313,21 @@ func TestSpelling(t *testing.T) {
 	r.Source = folding{[]rules.Entry{
 		{ID: "1", User: "alice", Mailbox: "alice", Aliases: []string{"liddell", "ALiCE"}},
 		{ID: "2", User: "ren\u00e9", Mailbox: "rene"}, // composed
+		{ID: "3", User: "smith", Names: []string{"jsmith"}, Mailbox: "smith", Aliases: []string{"john.smith@mail.test", "JSmith@mail.test"}},
+		{ID: "4", User: "JONES", Mailbox: "jones", Aliases: []string{"jones@mail.test"}}, // another's address
 	}}
 	judge(t, r, []decision{
 		{"alice@REALM.TEST", "", "alice"},
 		{"ALICE@REALM.TEST", "", "refused no-entry"},
 		{"Alice@REALM.TEST", "alice", "refused no-entry"},
 		{"liddell@REALM.TEST", "", "alice"},
+		{"LIDDELL@REALM.TEST", "", "refused no-entry"},
 		{"ALiCE@REALM.TEST", "", "alice"}, // says so itself
+		{"jsmith@REALM.TEST", "", "smith"},
+		{"JSmith@REALM.TEST", "", "refused no-entry"},
+		{"john.smith@REALM.TEST", "", "smith"},
+		{"John.Smith@REALM.TEST", "", "refused no-entry"},
+		{"jones@REALM.TEST", "", "refused no-entry"},
 		{"ren\u00e9@REALM.TEST", "", "rene"},
 		{"REN\u00c9@REALM.TEST", "", "refused no-entry"},
 	})
