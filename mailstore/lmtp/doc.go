@@ -6,8 +6,8 @@
 // answer of its own, and a 250 goes out after that recipient's message is
 // durable (mailstore.Deliverer).
 //
-//	LHLO      PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES (RFC 2034), CHUNKING
-//	          (RFC 3030), SMTPUTF8 (RFC 6531), SIZE (RFC 1870), LIMITS (RFC 9422)
+//	LHLO      PIPELINING, 8BITMIME, ENHANCEDSTATUSCODES (RFC 2034),
+//	          SMTPUTF8 (RFC 6531), SIZE (RFC 1870), LIMITS (RFC 9422)
 //	RCPT      with a domain or, for old mailers, without one:
 //	          250, 550 5.1.1 no such user, 452 4.2.2 or 552 5.2.2 over quota
 //	DATA      the same again for each recipient, for things change meanwhile

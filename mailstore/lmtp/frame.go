@@ -29,29 +29,25 @@ type mode int
 const (
 	inCommands mode = iota
 	inData          // a message, up to the line with a dot
-	inChunk         // of BDAT (RFC 3030), by its size
 )
 
 // A conn tells commands from messages before go-smtp does, for what go-smtp
 // has one setting for both: it bounds the lines of commands only, where go-smtp
 // would bounce mail whose lines are long; it bounds silence, where go-smtp
-// bounds the time of a whole message. And it gives recipients without a domain
-// one.
+// bounds the time of a whole message. It gives recipients without a domain one, and
+// it knows no BDAT.
 type conn struct {
 	net.Conn
 	server *Server
 	in     *bufio.Reader
-	line   []byte        // of the command that was read last, what is still to be given
-	asked  bool          // DATA was read; the answer says whether a message comes
-	chunk  bool          // BDAT was read; the answer says whether a message is on its way
-	told   int           // recipients that have their answers, which go-smtp is still to give
-	over   bool          // nothing more is read
-	mute   bool          // an answer could not be written: none is any more
-	begun  chan struct{} // closed by the Data of a message that comes by BDAT; nil: none does
+	line   []byte // of the command that was read last, what is still to be given
+	asked  bool   // DATA was read; the answer says whether a message comes
+	told   int    // recipients that have their answers, which go-smtp is still to give
+	over   bool   // nothing more is read
+	mute   bool   // an answer could not be written: none is any more
 
 	mode mode   // under crowd.mu
 	dot  dotEnd // of inData
-	left uint64 // of inChunk
 }
 
 func newConn(raw net.Conn, s *Server) *conn {
@@ -88,13 +84,13 @@ func (c *conn) begin() (mode, error) {
 // Read implements net.Conn. It never gives octets of two modes at once, nor of
 // two commands.
 func (c *conn) Read(b []byte) (int, error) {
-	if c.over {
-		return 0, io.EOF
-	}
 	if len(c.line) > 0 {
 		n := copy(b, c.line)
 		c.line = c.line[n:]
 		return n, nil
+	}
+	if c.over {
+		return 0, io.EOF
 	}
 	m, err := c.begin()
 	switch {
@@ -102,8 +98,6 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, err
 	case m == inData:
 		return 0, io.ErrUnexpectedEOF // a slip kept Data from reading its message
-	case m == inChunk:
-		return c.readChunk(b)
 	}
 	if err := c.readCommand(); err != nil {
 		return 0, err
@@ -120,21 +114,20 @@ func (c *conn) readCommand() error {
 	if err != nil {
 		return err
 	}
+	c.line = withDomain(line)
 	switch verb := bytes.ToUpper(line[:min(len(line), 4)]); string(verb) {
 	case "DATA":
 		c.asked = true
 	case "BDAT":
-		c.chunk = true
-		if c.begun == nil {
-			c.begun = make(chan struct{})
-		}
-		if c.left = chunkSize(string(line)); c.left > 0 {
-			c.turn(inChunk)
-		}
+		// What follows are not commands, and nobody knows for sure how much it is.
+		c.line, c.over = []byte("XDAT\r\n"), true // an unknown command
 	}
-	c.line = withDomain(line)
 	return nil
 }
+
+// chunking is RFC 3030's, which go-smtp announces and we do not: it takes such a message
+// in beside the reading of commands, and half a chunk for a whole one.
+const chunking = "CHUNKING"
 
 // Write implements net.Conn.
 func (c *conn) Write(b []byte) (int, error) {
@@ -143,12 +136,6 @@ func (c *conn) Write(b []byte) (int, error) {
 		if bytes.HasPrefix(b, []byte("354")) {
 			c.dot = lineBegins
 			c.turn(inData)
-		}
-	}
-	if c.chunk {
-		c.chunk = false
-		if isMidway(b) {
-			<-c.begun
 		}
 	}
 	if c.told > 0 {
@@ -160,18 +147,12 @@ func (c *conn) Write(b []byte) (int, error) {
 	if c.mute {
 		return 0, os.ErrDeadlineExceeded
 	}
-	_, err := c.Conn.Write(reply(b, c.server.Limits.Message))
-	if err != nil {
-		return 0, err
+	if out := reply(b, c.server.Limits.Message); len(out) > 0 {
+		if _, err := c.Conn.Write(out); err != nil {
+			return 0, err
+		}
 	}
 	return len(b), nil
-}
-
-// isMidway tells of an answer that go-smtp gives while a message comes by BDAT, after it
-// has started a goroutine for Data. That must not find the session gone: an empty chunk
-// and QUIT, or a chunk of which nothing comes, would be a panic.
-func isMidway(line []byte) bool {
-	return bytes.HasPrefix(line, []byte("250 2.0.0 Continue")) || bytes.HasPrefix(line, []byte("421 4.4.2 "+errCutOff.Message))
 }
 
 // tell gives a recipient of a message its answer (RFC 2033 section 4.2), ahead of
@@ -204,9 +185,12 @@ func recipientLine(recipient string, said error) []byte {
 // reply is a line of go-smtp's as it goes out: a command out of its order is 503
 // (RFC 5321 section 4.1.4; RFC 2033 section 4.2 for DATA), not 502, and a
 // recipient without a domain has none in the answer either. The SIZE that is
-// announced is limit.
+// announced is limit, and chunking is not announced.
 func reply(line []byte, limit int64) []byte {
 	const wrong, size = "502 5.5.1 ", "250-SIZE "
+	if string(line) == "250-"+chunking+"\r\n" {
+		return nil
+	}
 	if bytes.HasPrefix(line, []byte(size)) {
 		return append(strconv.AppendInt([]byte(size), limit, 10), "\r\n"...)
 	}
@@ -217,50 +201,11 @@ func reply(line []byte, limit int64) []byte {
 	return bytes.Replace(line, []byte(noDomain+">"), []byte(">"), 1)
 }
 
-// chunkSize is how many octets follow a BDAT command; go-smtp reads none after
-// one that it cannot parse.
-func chunkSize(line string) uint64 {
-	fields := strings.Fields(line)
-	if len(fields) < 2 || len(fields) > 3 || !strings.EqualFold(fields[0], "BDAT") || line[len("BDAT")] != ' ' || len(fields) == 3 && !strings.EqualFold(fields[2], "LAST") {
-		return 0
-	}
-	n, err := strconv.ParseUint(fields[1], 10, 32)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// errCutOff is the answer to a chunk that ends too soon. go-smtp would take io.EOF for
-// the chunk's own end, and the half of the last one for a message; after another error
-// it would tell the client never to come again.
-var errCutOff = &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 4, 2}, Message: "Connection lost within a chunk"}
-
-func (c *conn) readChunk(b []byte) (int, error) {
-	n, err := c.in.Read(b[:min(uint64(len(b)), c.left)])
-	if c.left -= uint64(n); c.left == 0 {
-		c.turn(inCommands)
-	} else if err != nil {
-		c.over = true
-		return n, errCutOff
-	}
-	return n, nil
-}
-
 // A dataReader gives the message that follows DATA, without the dots that were put
 // before dots (RFC 5321 section 4.5.2). go-smtp's own looks at each octet in a call of
 // its own. It reads to the end before go-smtp does, and leaves that the end; when it
 // could not, nothing more is read of the connection.
 type dataReader struct{ *conn }
-
-// message is what comes after DATA; with BDAT go-smtp has it in a pipe.
-func (c *conn) message(r io.Reader) io.Reader {
-	if _, chunks := r.(*io.PipeReader); chunks {
-		close(c.begun)
-		return r
-	}
-	return dataReader{c}
-}
 
 // Read implements io.Reader.
 func (r dataReader) Read(b []byte) (n int, err error) {

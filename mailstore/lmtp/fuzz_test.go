@@ -58,7 +58,7 @@ func FuzzSession(f *testing.F) {
 			_, _ = io.WriteString(ours, octets) // the server may hang up before the end
 			_, _ = io.WriteString(ours, "\r\nQUIT\r\n\r\n.\r\nQUIT\r\n")
 		}()
-		_ = ours.SetReadDeadline(time.Now().Add(5 * time.Second)) // a chunk that waits for more
+		_ = ours.SetReadDeadline(time.Now().Add(5 * time.Second)) // a message that waits for more
 		answers, _ := io.ReadAll(ours)
 		_ = ours.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -5,25 +5,20 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 
 	"github.com/emersion/go-smtp"
 
 	"github.com/kpopd/kpopd/mailstore"
 )
 
-// A session is one client's. With BDAT a message is taken in beside the reading
-// of commands, and RSET may come meanwhile: hence the lock.
+// A session is one client's.
 type session struct {
 	server *Server
 	client *smtp.Conn
 	conn   *conn
 	log    *slog.Logger
-
-	mu sync.Mutex
 	envelope
 }
 
@@ -49,8 +44,6 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, o *smtp.MailOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.open {
 		// RFC 5321 section 4.1.4: no other MAIL before the transaction's end.
 		return &smtp.SMTPError{Code: 503, EnhancedCode: smtp.EnhancedCode{5, 5, 1}, Message: "There is a MAIL FROM command already."}
@@ -74,8 +67,6 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 		s.log.Info("recipient refused", "to", named, "mailbox", mailbox, "error", err)
 		return answer(err, s.server.OverQuotaRejects)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.to = append(s.to, recipient{named, mailbox})
 	return nil
 }
@@ -87,47 +78,33 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 // two hand-offs, each of which wakes a thread. So each recipient's answer goes out
 // here, as soon as there is one, and go-smtp's own, of which it has one for all, is
 // left out (conn.tell).
-func (s *session) Data(r io.Reader) error {
-	s.mu.Lock()
-	e := s.envelope // RSET may have made it empty
-	s.mu.Unlock()
-	r = s.conn.message(r)
+func (s *session) Data(io.Reader) error {
+	r := dataReader{s.conn}
 	m, err := hold(io.LimitReader(r, s.server.Limits.Message+1), s.server.TempDir)
 	if err == nil && m.size > s.server.Limits.Message {
 		m.drop()
 		err = smtp.ErrDataTooLarge
 	}
 	if err != nil {
-		s.log.Info("message not taken in", "from", e.from, "error", err)
-		takeRest(r, err)
+		s.log.Info("message not taken in", "from", s.from, "error", err)
+		_, _ = io.Copy(io.Discard, r) // the rest of it; where that cannot be had, nothing more is read
 		if refused := (*smtp.SMTPError)(nil); errors.As(err, &refused) {
 			return refused // too large
 		}
 		return answer(err, s.server.OverQuotaRejects)
 	}
 	defer m.drop()
-	for _, to := range e.to {
-		s.conn.tell(to.address, s.attempt(m, &e, to))
+	for _, to := range s.to {
+		s.conn.tell(to.address, s.attempt(m, to))
 	}
 	return nil
 }
 
-// takeRest reads what is left of a message that was not taken in. go-smtp, once Data
-// returns, looks at the recipients; of one that RSET has broken off between two
-// chunks it has none any more, or those of the next message, and nobody waits for
-// Data's goroutine: so that ends here.
-func takeRest(r io.Reader, err error) {
-	_, end := io.Copy(io.Discard, r)
-	if errors.Is(err, smtp.ErrDataReset) || errors.Is(end, smtp.ErrDataReset) {
-		runtime.Goexit()
-	}
-}
-
 // attempt is deliver and its answer. After a fault, or an answer that did not go out,
 // the connection ends, and what recipients are left are not tried: they come again.
-func (s *session) attempt(m *held, e *envelope, to recipient) (said error) {
+func (s *session) attempt(m *held, to recipient) (said error) {
 	if s.conn.over {
-		s.log.Info("not delivered: the connection ends", "from", e.from, "to", to.address)
+		s.log.Info("not delivered: the connection ends", "from", s.from, "to", to.address)
 		return errFault
 	}
 	defer func() {
@@ -136,11 +113,11 @@ func (s *session) attempt(m *held, e *envelope, to recipient) (said error) {
 			s.conn.over, said = true, errFault
 		}
 	}()
-	return answer(s.deliver(m, e, to), s.server.OverQuotaRejects)
+	return answer(s.deliver(m, to), s.server.OverQuotaRejects)
 }
 
-func (s *session) deliver(m *held, e *envelope, to recipient) error {
-	err := s.server.Store.Deliver(s.server.working, to.mailbox, io.MultiReader(s.trace(e, to), m.reader()), quotePath(e.from))
+func (s *session) deliver(m *held, to recipient) error {
+	err := s.server.Store.Deliver(s.server.working, to.mailbox, io.MultiReader(s.trace(to), m.reader()), quotePath(s.from))
 	level, what := slog.LevelInfo, "delivered"
 	switch {
 	case errors.Is(err, mailstore.ErrDamaged):
@@ -148,7 +125,7 @@ func (s *session) deliver(m *held, e *envelope, to recipient) error {
 	case err != nil:
 		what = "not delivered"
 	}
-	attrs := []any{"from", e.from, "to", to.address, "mailbox", to.mailbox, "octets", m.size}
+	attrs := []any{"from", s.from, "to", to.address, "mailbox", to.mailbox, "octets", m.size}
 	if err != nil {
 		attrs = append(attrs, "error", err)
 	}
@@ -158,10 +135,7 @@ func (s *session) deliver(m *held, e *envelope, to recipient) error {
 
 // Reset implements smtp.Session.
 func (s *session) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.envelope = envelope{}
-	s.conn.begun = nil
 }
 
 // Logout implements smtp.Session.

@@ -12,15 +12,15 @@ import (
 
 // trace is the Received field of final delivery (RFC 5321 section 4.4). The
 // recipient is named when there is one only: others are not to learn of it.
-func (s *session) trace(e *envelope, to recipient) io.Reader {
+func (s *session) trace(to recipient) io.Reader {
 	with := "LMTP"
-	if e.utf8 {
+	if s.utf8 {
 		with = "UTF8LMTP" // RFC 6531 section 3.7.3
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Received: from %s (%s)\r\n\tby %s with %s id %s", plain(s.client.Hostname()), remote(s.conn),
 		s.server.Hostname, with, rand.Text()[:16])
-	if len(e.to) == 1 && !strings.ContainsFunc(to.address, unicode.IsControl) {
+	if len(s.to) == 1 && !strings.ContainsFunc(to.address, unicode.IsControl) {
 		fmt.Fprintf(&b, "\r\n\tfor <%s>", quotePath(to.address))
 	}
 	fmt.Fprintf(&b, ";\r\n\t%s\r\n", time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
