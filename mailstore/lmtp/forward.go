@@ -35,21 +35,22 @@ func (f *Forwarder) network() string {
 	return "tcp"
 }
 
-// begin connects and gives the envelope. The connection ends with ctx.
-func (f *Forwarder) begin(ctx context.Context, mailbox, from string, size int64) (*smtp.Client, func(), error) {
+// begin connects and gives the envelope. The connection ends with ctx; raw is what a
+// message is written to.
+func (f *Forwarder) begin(ctx context.Context, mailbox, from string, size int64) (client *smtp.Client, raw net.Conn, end func(), err error) {
 	timeout := f.Timeout
 	if timeout == 0 {
 		timeout = time.Minute
 	}
 	d := net.Dialer{Timeout: timeout}
-	raw, err := d.DialContext(ctx, f.network(), f.Address)
+	raw, err = d.DialContext(ctx, f.network(), f.Address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("lmtp: %w: %w", mailstore.ErrTemporary, err)
+		return nil, nil, nil, fmt.Errorf("lmtp: %w: %w", mailstore.ErrTemporary, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // whoever reads is told by that
 	c := smtp.NewClientLMTP(raw)
 	c.CommandTimeout, c.SubmissionTimeout = timeout, timeout+time.Minute
-	end := func() {
+	end = func() {
 		_ = c.Close() // the answers were read, or do not come any more
 		stop()
 	}
@@ -62,14 +63,14 @@ func (f *Forwarder) begin(ctx context.Context, mailbox, from string, size int64)
 	}
 	if err != nil {
 		end()
-		return nil, nil, passed(err)
+		return nil, nil, nil, passed(err)
 	}
-	return c, end, nil
+	return c, raw, end, nil
 }
 
 // Accepts implements mailstore.Verifier.
 func (f *Forwarder) Accepts(ctx context.Context, mailbox string, octets int64) error {
-	c, end, err := f.begin(ctx, mailbox, "", octets)
+	c, _, end, err := f.begin(ctx, mailbox, "", octets)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (f *Forwarder) Accepts(ctx context.Context, mailbox string, octets int64) e
 // Deliver implements mailstore.Deliverer. The other server writes the
 // Return-Path.
 func (f *Forwarder) Deliver(ctx context.Context, mailbox string, message io.Reader, from string) error {
-	c, end, err := f.begin(ctx, mailbox, from, 0)
+	c, raw, end, err := f.begin(ctx, mailbox, from, 0)
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,12 @@ func (f *Forwarder) Deliver(ctx context.Context, mailbox string, message io.Read
 	if err != nil {
 		return passed(err)
 	}
-	if _, err := io.Copy(w, message); err != nil {
+	dots := newDotWriter(raw)
+	_, err = io.Copy(dots, message)
+	if err == nil {
+		err = dots.finish()
+	}
+	if err != nil {
 		return fmt.Errorf("lmtp: %w: %w", mailstore.ErrTemporary, err)
 	}
 	if _, err := w.CloseWithLMTPResponse(); err != nil {

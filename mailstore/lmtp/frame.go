@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -114,7 +115,7 @@ func (c *conn) readCommand() error {
 	if err != nil {
 		return err
 	}
-	c.line = withDomain(line)
+	c.line = withinBits(withDomain(line))
 	switch verb := bytes.ToUpper(line[:min(len(line), 4)]); string(verb) {
 	case "DATA":
 		c.asked = true
@@ -335,4 +336,24 @@ func withDomain(line []byte) []byte {
 		return line
 	}
 	return slices.Concat(line[:end], []byte(noDomain), line[end:])
+}
+
+// withinBits makes a SIZE that go-smtp cannot read, one of more than 32 bits and no
+// more than twenty digits (RFC 1870 section 3), the largest that it can: the answer is
+// 552, not 501. How long a message is counts when it comes.
+func withinBits(line []byte) []byte {
+	const command, size = "MAIL FROM:<", " SIZE="
+	if len(line) < len(command) || !bytes.EqualFold(line[:len(command)], []byte(command)) {
+		return line
+	}
+	at := bytes.LastIndex(bytes.ToUpper(line), []byte(size))
+	if at < bytes.IndexByte(line, '>') {
+		return line
+	}
+	value := line[at+len(size):]
+	digits := value[:len(value)-len(bytes.TrimLeft(value, "0123456789"))]
+	if _, err := strconv.ParseUint(string(digits), 10, 32); !errors.Is(err, strconv.ErrRange) || len(digits) > 20 {
+		return line
+	}
+	return slices.Concat(line[:at+len(size)], strconv.AppendUint(nil, math.MaxUint32, 10), value[len(digits):])
 }

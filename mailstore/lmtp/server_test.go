@@ -12,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -264,8 +266,11 @@ func TestDialogue(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	for name, dialogue := range map[string]string{
-		"not SMTP":      "S: 220 .*\nC: EHLO client.test\nS: 500 5.5.1 .*",
-		"too large":     greeting + "C: MAIL FROM:<a@b.test> SIZE=52428801\nS: 552 5.3.4 .*",
+		"not SMTP":  "S: 220 .*\nC: EHLO client.test\nS: 500 5.5.1 .*",
+		"too large": greeting + "C: MAIL FROM:<a@b.test> SIZE=52428801\nS: 552 5.3.4 .*",
+		"beyond 32 bits": greeting + "C: MAIL FROM:<a@b.test> size=4294967296 BODY=8BITMIME\nS: 552 5.3.4 .*\n" + // RFC 1870 section 3: up to 20 digits
+			"C: MAIL FROM:<a@b.test> SIZE=99999999999999999999\nS: 552 5.3.4 .*\nC: MAIL FROM:<a@b.test> SIZE=999999999999999999999\nS: 501 .*\n" +
+			"C: MAIL FROM:<a@b.test> SIZE=1x\nS: 501 .*\nC: MAIL FROM:<a@b.test> SIZE=00000000000000000010\nS: 250 .*",
 		"no greeting":   "S: 220 .*\nC: MAIL FROM:<a@b.test>\nS: 503 5.5.1 .*",
 		"no recipient":  greeting + "C: MAIL FROM:<a@b.test>\nS: 250 .*\nC: DATA\nS: 503 5.5.1 .*", // RFC 2033 section 4.2
 		"no sender":     greeting + "C: RCPT TO:<alice@mail.test>\nS: 503 5.5.1 .*",
@@ -743,6 +748,84 @@ func TestForward(t *testing.T) {
 	none := &lmtp.Forwarder{Address: filepath.Join(t.TempDir(), "none")}
 	if err := none.Deliver(context.Background(), "alice", strings.NewReader(""), ""); !errors.Is(err, mailstore.ErrTemporary) {
 		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// TestForwardOctets: a message arrives as it is, in whatever pieces it comes, with an
+// end to its last line.
+func TestForwardOctets(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	_, address := serve(t, &lmtp.Server{Store: s, Recipient: recipient})
+	f := &lmtp.Forwarder{Address: address, Hostname: "front.test"}
+	for _, test := range []struct{ sent, want string }{
+		{"x\r\r\n.\r\n..\r\n", ""}, {".\r\n", ""}, {"x\r\n.\r\r\n", ""}, {"x\r.\r\n", ""}, {"x\r\n\r\r.\r\n", ""}, {"\r.\r\n\r\r\n", ""}, {"\r\r\r\n\r\n.", "\r\r\r\n\r\n.\r\n"},
+		{"x\r\n\r\n", ""}, {"x", "x\r\n"}, {"x\r", "x\r\r\n"}, {"", "\r\n"}, {"a\n.\nb\n\n", "a\r\n.\r\nb\r\n\r\n"},
+		{strings.Repeat("x", 16<<10) + "\r\n.x\r\n", ""},
+	} {
+		if test.want == "" {
+			test.want = test.sent
+		}
+		for _, r := range []io.Reader{strings.NewReader(test.sent), iotest.OneByteReader(strings.NewReader(test.sent))} {
+			if err := f.Deliver(context.Background(), "alice@mail.test", r, "a@b.test"); err != nil {
+				t.Fatal(err)
+			}
+			all := s.Messages("alice")
+			_, rest, _ := strings.Cut(all[len(all)-1], "for <alice@mail.test>;\r\n")
+			if _, got, _ := strings.Cut(rest, "\r\n"); got != test.want {
+				t.Errorf("%.40q arrived as %.40q", test.sent, got)
+			}
+		}
+	}
+}
+
+// TestForwardCarriageReturns: Cyrus's lmtpd drops lone carriage returns before it looks
+// for a message's end, and must see none within.
+func TestForwardCarriageReturns(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	lines := make(chan string, 100)
+	go cyrusLike(l, lines)
+	f := &lmtp.Forwarder{Address: l.Addr().String(), Hostname: "front.test"}
+	message := "x\r\n\r.\r\n\r\r.\r\n.\r\r\n\r\r\n\n.\r\n.\nRSET\r\n"
+	if err := f.Deliver(context.Background(), "alice@mail.test", strings.NewReader(message), "a@b.test"); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range lines {
+		got = append(got, line)
+	}
+	if want := []string{"x", ".", ".", ".", "", "", ".", ".", "RSET"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// cyrusLike takes one message as Cyrus's lmtpd does.
+func cyrusLike(l net.Listener, lines chan<- string) {
+	defer close(lines)
+	c, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	fmt.Fprint(c, "220 x\r\n")
+	r, within := bufio.NewScanner(c), false
+	for r.Scan() {
+		line := strings.ReplaceAll(r.Text(), "\r", "")
+		switch {
+		case !within:
+			within = line == "DATA"
+			fmt.Fprintf(c, "%d x\r\n", map[bool]int{false: 250, true: 354}[within])
+		case line == ".":
+			fmt.Fprint(c, "250 x\r\n")
+			return
+		default:
+			lines <- strings.TrimPrefix(line, ".")
+		}
 	}
 }
 
