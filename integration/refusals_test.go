@@ -150,6 +150,7 @@ func TestConfigFaults(t *testing.T) {
 		{"bad protocol", `"pop3s"`, `"pop4s"`, "listen.pop3s.protocol"},
 		{"no keytab", "server.keytab", "none.keytab", "none.keytab"},
 		{"no such user", `user = "root"`, `user = "nosuch"`, "nosuch"},
+		{"language not spoken", "[log]\n", "[utf8]\nlanguage = \"it\"\n\n[log]\n", "utf8.language"},
 		{"no LDAP password", "kpopd.pw", "none.pw", "ldap.password_file"},
 		{"loose keytab", realm.Path("server.keytab"), loose, "chmod 600"},
 	} {

@@ -38,8 +38,8 @@ func (p *Profile) UDPLimit() int {
 	return n
 }
 
-// Client makes a configuration for gokrb5's client. It is a fresh one at each
-// call, because gokrb5 shuffles the KDC lists inside it. UDPPreferenceLimit is
+// Client makes a configuration for auth/kdc and for gokrb5's client. It is a fresh
+// one at each call, because both change it: gokrb5 shuffles the KDC lists. UDPPreferenceLimit is
 // 1: gokrb5's own transport loses the UDP answer after a failed TCP try, and
 // must use TCP only; UDPLimit has the file's.
 func (p *Profile) Client() *config.Config {

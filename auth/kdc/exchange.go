@@ -22,11 +22,10 @@ const skew = 5 * time.Minute
 // An Exchange is one client's dialogue with the KDCs of its realm. It is for one
 // goroutine, and gokrb5 may panic over what the network sends: whoever calls it recovers.
 type Exchange struct {
-	realm  string
+	realm  *Realm
 	client types.PrincipalName
 	config *config.Config
-	wire   *transport
-	abroad func(realm string, c *config.Config) *transport
+	wire   *transport // to the realm's own KDCs
 }
 
 // Answered is the KDC that answered last, as proto/host:port.
@@ -37,13 +36,13 @@ func (e *Exchange) HostRealm(host string) string {
 	if realm := e.config.ResolveRealm(strings.ToLower(host)); realm != "" {
 		return realm
 	}
-	return e.realm
+	return e.realm.Name
 }
 
 // Initial gets a ticket-granting ticket with the secret (RFC 4120 section 3.1), by
 // encrypted timestamp where the KDC wants preauthentication.
 func (e *Exchange) Initial(ctx context.Context, secret Secret) (*Grant, error) {
-	req, err := messages.NewASReqForTGT(e.realm, e.config, e.client)
+	req, err := messages.NewASReqForTGT(e.realm.Name, e.config, e.client)
 	if err != nil {
 		return nil, fmt.Errorf("kdc: AS request: %w", err)
 	}
@@ -73,7 +72,7 @@ func (e *Exchange) Initial(ctx context.Context, secret Secret) (*Grant, error) {
 	if err != nil {
 		return nil, ErrSecret // without preauthentication this is how a wrong password shows
 	}
-	return e.granted(&reply.KDCRepFields, &req.KDCReqFields, e.realm, plain)
+	return e.granted(&reply.KDCRepFields, &req.KDCReqFields, e.realm.Name, plain)
 }
 
 // as sends an AS request. said is the KDC's error, if it gave one.
@@ -135,13 +134,13 @@ func (e *Exchange) preauthenticate(req *messages.ASReq, said *messages.KRBError,
 // the client's (section 1.2); a way over more realms is not taken.
 func (e *Exchange) Service(ctx context.Context, tgt *Grant, service, realm string) (*Grant, error) {
 	wire := e.wire
-	if realm != e.realm {
+	if realm != e.realm.Name {
 		cross, err := e.ticket(ctx, wire, tgt, types.NewPrincipalName(nametype.KRB_NT_SRV_INST, "krbtgt/"+realm))
 		if err != nil {
 			return nil, err
 		}
 		cross.server = realm
-		tgt, wire = cross, e.abroad(realm, e.config)
+		tgt, wire = cross, e.realm.transport(realm, e.config)
 	}
 	return e.ticket(ctx, wire, tgt, types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, service))
 }
@@ -181,7 +180,7 @@ func (e *Exchange) granted(reply *messages.KDCRepFields, req *messages.KDCReqFie
 	if part.Unmarshal(plain) != nil {
 		return nil, malformed("opened")
 	}
-	ok := reply.CRealm == e.realm && reply.CName.Equal(e.client) &&
+	ok := reply.CRealm == e.realm.Name && reply.CName.Equal(e.client) &&
 		part.Nonce == req.ReqBody.Nonce &&
 		part.SRealm == realm && part.SName.Equal(req.ReqBody.SName) &&
 		keySizes[part.Key.KeyType] == len(part.Key.KeyValue) && len(part.Key.KeyValue) > 0

@@ -35,10 +35,8 @@ type Grant struct {
 	server  string // the realm that takes the ticket
 }
 
-// Enctypes are those that a password, a keytab or a ticket may use, strongest first.
+// enctypes are those that a password, a keytab or a ticket may use, strongest first.
 // Whoever answers must not be able to ask for RC4: it would get a hash to crack.
-func Enctypes() []int32 { return slices.Clone(enctypes) }
-
 var enctypes = []int32{20, 19, 18, 17}
 
 // What may come of an exchange besides a Refusal. Other errors are of the network, of
@@ -58,6 +56,6 @@ func (r *Refusal) Error() string { return "kdc: KDC error " + errorcode.Lookup(r
 // Begin starts the dialogue of a client of the realm.
 func (r *Realm) Begin(client types.PrincipalName) *Exchange {
 	c := r.Config()
-	c.LibDefaults.DefaultTktEnctypeIDs, c.LibDefaults.DefaultTGSEnctypeIDs = Enctypes(), Enctypes()
-	return &Exchange{realm: r.Name, client: client, config: c, wire: r.transport(r.Name, c), abroad: r.transport}
+	c.LibDefaults.DefaultTktEnctypeIDs, c.LibDefaults.DefaultTGSEnctypeIDs = slices.Clone(enctypes), slices.Clone(enctypes)
+	return &Exchange{realm: r, client: client, config: c, wire: r.transport(r.Name, c)}
 }

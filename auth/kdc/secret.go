@@ -66,7 +66,7 @@ func etypeInfo(methods types.PADataSequence) types.ETypeInfo2 {
 // Password is a user's password.
 type Password string
 
-func (Password) enctypes(*Exchange) ([]int32, error) { return Enctypes(), nil }
+func (Password) enctypes(*Exchange) ([]int32, error) { return slices.Clone(enctypes), nil }
 
 // key derives the user's key with the KDC's salt and rounds, or the default ones.
 func (p Password) key(e *Exchange, enctype int32, methods types.PADataSequence) (types.EncryptionKey, error) {
@@ -77,7 +77,7 @@ func (p Password) key(e *Exchange, enctype int32, methods types.PADataSequence) 
 	if err != nil {
 		return types.EncryptionKey{}, fmt.Errorf("kdc: enctype %d: %w", enctype, err)
 	}
-	salt, params := e.client.GetSalt(e.realm), et.GetDefaultStringToKeyParams()
+	salt, params := e.client.GetSalt(e.realm.Name), et.GetDefaultStringToKeyParams()
 	for _, entry := range etypeInfo(methods) {
 		if entry.EType != enctype {
 			continue
@@ -109,7 +109,7 @@ func saneRounds(params string) bool {
 	return n >= minRounds && n <= maxRounds
 }
 
-// Keys are a service's own, newest first, in a keytab.
+// Keys are a service's own, in a keytab; of each enctype the newest counts.
 type Keys struct{ *keytab.Keytab }
 
 // enctypes are those of the keytab, so that the KDC takes one of them, and then the
@@ -124,14 +124,14 @@ func (k Keys) enctypes(e *Exchange) ([]int32, error) {
 		}
 	}
 	if has == nil {
-		return nil, fmt.Errorf("kdc: the keytab has no AES key of %s@%s", e.client.PrincipalNameString(), e.realm)
+		return nil, fmt.Errorf("kdc: the keytab has no AES key of %s@%s", e.client.PrincipalNameString(), e.realm.Name)
 	}
 	return append(has, others...), nil
 }
 
 // key is the newest; a KDC that has changed it since does not take it.
 func (k Keys) key(e *Exchange, enctype int32, _ types.PADataSequence) (types.EncryptionKey, error) {
-	key, _, err := k.GetEncryptionKey(e.client, e.realm, 0, enctype)
+	key, _, err := k.GetEncryptionKey(e.client, e.realm.Name, 0, enctype)
 	if err != nil || keySizes[enctype] != len(key.KeyValue) {
 		return types.EncryptionKey{}, &Refusal{errorcode.KDC_ERR_ETYPE_NOSUPP}
 	}

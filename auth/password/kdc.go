@@ -108,9 +108,9 @@ func (k *KDC) ask(ctx context.Context, user, password string) (detail []slog.Att
 	if err != nil {
 		return nil, meant(err, refusal)
 	}
-	if err := k.prove(service, user); err != nil {
+	if err := e.Prove(service, k.Service, k.Keys()); err != nil {
 		k.Log.Error("a KDC answered that could not prove itself", "audit", true, "kdc", e.Answered(), "error", err)
-		return nil, err
+		return nil, meant(err, refusal)
 	}
 	return []slog.Attr{
 		slog.String("kdc", e.Answered()),

@@ -3,6 +3,7 @@ package assemble
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"slices"
 
 	"github.com/kpopd/kpopd/auth"
@@ -10,10 +11,15 @@ import (
 	"github.com/kpopd/kpopd/auth/password"
 	"github.com/kpopd/kpopd/cmd/config"
 	"github.com/kpopd/kpopd/kpop"
+	"github.com/kpopd/kpopd/kpop/lang"
 )
 
 func (d *Daemon) makePorts() error {
 	check, err := d.passwords()
+	if err != nil {
+		return err
+	}
+	language, err := d.language()
 	if err != nil {
 		return err
 	}
@@ -25,7 +31,7 @@ func (d *Daemon) makePorts() error {
 		l := d.Config.Listen[name]
 		p := &kpop.Port{Name: name, Implicit: l.Protocol == "pop3s", PasswordInClear: l.PasswordInClear, RequireTLS: l.RequireTLS}
 		p.Announce, p.POP4 = d.announcement(), l.POP4
-		p.RefuseLegacy, p.Language = d.Config.UTF8.Legacy == "refuse", d.Config.UTF8.Language
+		p.RefuseLegacy, p.Language = d.Config.UTF8.Legacy == "refuse", language
 		if tlsConfig != nil {
 			p.TLS = func() *tls.Config { return tlsConfig }
 		}
@@ -39,6 +45,16 @@ func (d *Daemon) makePorts() error {
 		d.Ports[name] = p
 	}
 	return nil
+}
+
+// language is what LANG * chooses. One that is not spoken would be refused long after
+// the mistake.
+func (d *Daemon) language() (string, error) {
+	tag := d.Config.UTF8.Language
+	if l, err := lang.Match(tag); err != nil || l == nil {
+		return "", fmt.Errorf("utf8.language: %q is no language that kpopd speaks; de, fr or zh, for example", tag)
+	}
+	return tag, nil
 }
 
 // announcement is what imapd.conf says, and whether the directory may say

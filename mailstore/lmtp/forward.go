@@ -79,6 +79,21 @@ func (f *Forwarder) Accepts(ctx context.Context, mailbox string, octets int64) e
 	return nil
 }
 
+// A patient writer waits so long for each piece to be taken: go-smtp bounds commands
+// and the last answer only.
+type patient struct {
+	net.Conn
+	each time.Duration
+}
+
+// Write implements io.Writer.
+func (p patient) Write(b []byte) (int, error) {
+	if err := p.SetWriteDeadline(time.Now().Add(p.each)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Write(b)
+}
+
 // Deliver implements mailstore.Deliverer. The other server writes the
 // Return-Path.
 func (f *Forwarder) Deliver(ctx context.Context, mailbox string, message io.Reader, from string) error {
@@ -91,7 +106,7 @@ func (f *Forwarder) Deliver(ctx context.Context, mailbox string, message io.Read
 	if err != nil {
 		return passed(err)
 	}
-	dots := newDotWriter(raw)
+	dots := newDotWriter(patient{raw, c.CommandTimeout})
 	_, err = io.Copy(dots, message)
 	if err == nil {
 		err = dots.finish()

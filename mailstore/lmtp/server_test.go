@@ -804,6 +804,44 @@ func TestForwardCarriageReturns(t *testing.T) {
 	}
 }
 
+// TestForwardToNobody: a server that takes no more of a message does not hold it for
+// ever.
+func TestForwardToNobody(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(c, "220 x\r\n")
+		for r := bufio.NewScanner(c); r.Scan() && r.Text() != "DATA"; {
+			fmt.Fprint(c, "250 x\r\n")
+		}
+		fmt.Fprint(c, "354 x\r\n")
+		<-ended
+	}()
+	f := &lmtp.Forwarder{Address: l.Addr().String(), Hostname: "front.test", Timeout: 500 * time.Millisecond}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err = f.Deliver(ctx, "alice@mail.test", io.LimitReader(endless{}, 64<<20), "a@b.test")
+	if !errors.Is(err, mailstore.ErrTemporary) || ctx.Err() != nil {
+		t.Errorf("%v, %v", err, ctx.Err())
+	}
+}
+
+// endless is lines without end.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return copy(b, strings.Repeat("x\r\n", 1+len(b)/3)), nil }
+
 // cyrusLike takes one message as Cyrus's lmtpd does.
 func cyrusLike(l net.Listener, lines chan<- string) {
 	defer close(lines)

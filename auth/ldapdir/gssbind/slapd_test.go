@@ -229,6 +229,17 @@ func TestSlapdGSSAPI(t *testing.T) {
 		t.Errorf("the KDC was asked for %d tickets, want 5", n)
 	}
 	options.Renew = time.Nanosecond
+	// The KDC wants a proof, and has several keys of ours.
+	k.admin("modprinc +requires_preauth pop/localhost")
+	for _, enctypes := range []string{"aes128-sha2", "aes256-cts:normal,aes128-cts", "aes128-cts:normal,aes256-sha2"} {
+		several := options
+		several.Keytab = load(t, k.rekey("pop/localhost", enctypes))
+		if _, err := directory(t, s, gssbind.New(several).Bind).Find(t.Context(), rules.Query{User: "alice"}, nil); err != nil {
+			t.Errorf("with keys of %s: %v", enctypes, err)
+		}
+	}
+	options.Keytab = load(t, k.rekey("pop/localhost", "aes256-cts"))
+	configs.Store(5)
 	short := directory(t, s, gssbind.New(options).Bind)
 	for range 2 {
 		if _, err := short.Find(t.Context(), rules.Query{User: "alice"}, nil); err != nil {
